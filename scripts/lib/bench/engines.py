@@ -1,0 +1,121 @@
+"""Engines to time: each runs one network for some seconds and gives its latencies in microseconds."""
+import json
+import os
+import subprocess
+import time
+
+import numpy as np
+
+TOP = os.environ["HONE_TOP"]
+
+
+def cpu_name():
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "unknown"
+
+
+def hone(*args, **kwargs):
+    """Runs the CLI; returns its standard output."""
+    program = os.path.join(TOP, "build/release/services/cli/hone")
+    return subprocess.run([program, *args], check=True, stdout=subprocess.PIPE, text=True,
+                          **kwargs).stdout
+
+
+def timed(run, seconds):
+    for _ in range(10):
+        run()
+    samples = []
+    end = time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        samples.append((now - start) * 1e6)
+        if now > end:
+            return samples
+
+
+class Hone:
+    def __init__(self, name, model, precision="auto"):
+        self.name, self.model, self.precision = name, model, precision
+
+    def round(self, seconds):
+        out = json.loads(hone("bench", self.model, "--precision", self.precision, "--threads", "1",
+                              "--batch", "1", "--seconds", str(seconds), "--json"))
+        return out["p50_us"], out["p90_us"]
+
+
+class OnnxRuntime:
+    def __init__(self, name, model, shape):
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self.name = name
+        self.version = "ONNX Runtime " + ort.__version__
+        self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.binding = self.session.io_binding()
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        self.binding.bind_cpu_input(self.session.get_inputs()[0].name, x)
+        self.binding.bind_output(self.session.get_outputs()[0].name)
+
+    def round(self, seconds):
+        s = timed(lambda: self.session.run_with_iobinding(self.binding), seconds)
+        return np.percentile(s, 50), np.percentile(s, 90)
+
+    def logits(self, x):
+        return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
+
+
+class OpenVino:
+    """fp32, or int8 by NNCF's post-training quantization on calibration samples."""
+
+    def __init__(self, name, model, shape, calibration=None):
+        import openvino as ov
+        self.name = name
+        self.version = "OpenVINO " + ov.__version__.split("-")[0]
+        core = ov.Core()
+        network = core.read_model(model)
+        if calibration is not None:
+            import nncf
+            self.version += ", NNCF " + nncf.__version__
+            data = nncf.Dataset([calibration[i:i + 1] for i in range(len(calibration))])
+            network = nncf.quantize(network, data, subset_size=len(calibration))
+        self.network = network
+        network.reshape(list(shape))
+        config = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+                  "INFERENCE_PRECISION_HINT": "f32"}
+        self.compiled = core.compile_model(network, "CPU", config)
+        self.request = self.compiled.create_infer_request()
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        self.tensor = ov.Tensor(x)
+        self.request.set_input_tensor(self.tensor)
+
+    def round(self, seconds):
+        s = timed(self.request.infer, seconds)
+        return np.percentile(s, 50), np.percentile(s, 90)
+
+    def accuracy(self, x, y):
+        right = 0
+        for i in range(len(x)):
+            self.tensor.data[:] = x[i:i + 1]
+            self.request.infer()
+            right += int(self.request.get_output_tensor(0).data.argmax() == y[i])
+        return right / len(x)
+
+
+def interleaved(engines, rounds, seconds):
+    """Every engine takes its turn in every round; medians over the rounds of p50 and p90."""
+    p50 = {e.name: [] for e in engines}
+    p90 = {e.name: [] for e in engines}
+    for _ in range(rounds):
+        for e in engines:
+            a, b = e.round(seconds)
+            p50[e.name].append(a)
+            p90[e.name].append(b)
+    return {e.name: {"p50_us": round(float(np.median(p50[e.name])), 1),
+                     "p90_us": round(float(np.median(p90[e.name])), 1),
+                     "p90_us_rounds": [round(float(v), 1) for v in p90[e.name]]} for e in engines}
