@@ -1,0 +1,239 @@
+/* What scales and shifts channels behind a convolution goes into its weights and bias. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "shared/graph/infer_priv.h"
+#include "shared/graph/passes.h"
+#include "shared/graph/rewrite.h"
+
+/* y = x * scale[c] + shift[c] for each channel c. */
+struct affine {
+    int64_t channels;
+    double *scale, *shift;
+};
+
+static bool is_f32(const struct tensor *t)
+{
+    return t && t->dtype == DTYPE_F32;
+}
+
+static struct affine new_affine(struct arena *arena, int64_t channels)
+{
+    struct affine a = {.channels = channels};
+    a.scale = arena_alloc(arena, (size_t)channels, sizeof(double));
+    a.shift = arena_alloc(arena, (size_t)channels, sizeof(double));
+    return a;
+}
+
+/* ---- what the node does to channels ---- */
+
+static bool read_batchnorm(const struct graph *g, const struct node *node, struct affine *a)
+{
+    if (node_int(node, "training_mode", 0) != 0)
+        return false;
+    for (int i = 1; i < node->n_outputs; i++)
+        if (node->outputs[i] >= 0)
+            return false;
+    const struct tensor *t[5] = {0};
+    for (int i = 1; i < 5; i++) {
+        t[i] = graph_constant_of(g, node, i);
+        if (!is_f32(t[i]) || shape_elements(&t[i]->shape) != a->channels)
+            return false;
+    }
+    double epsilon = (double)node_float(node, "epsilon", 1e-5f);
+    for (int64_t c = 0; c < a->channels; c++) {
+        double deviation = sqrt(tensor_get_f64(t[4], c) + epsilon);
+        a->scale[c] = tensor_get_f64(t[1], c) / deviation;
+        a->shift[c] = tensor_get_f64(t[2], c) - tensor_get_f64(t[3], c) * a->scale[c];
+    }
+    return true;
+}
+
+/* The constant's element for each channel (dimension 1 of x), when it varies along no other. */
+static bool per_channel(const struct tensor *t, const struct shape *x, int64_t channels,
+                        double *ret)
+{
+    if (!is_f32(t) || t->shape.rank > x->rank)
+        return false;
+    int channel_at = 1 - (x->rank - t->shape.rank); /* its index in t; negative: t is not so long */
+    for (int i = 0; i < t->shape.rank; i++)
+        if (t->shape.dim[i] != 1 && (i != channel_at || t->shape.dim[i] != channels))
+            return false;
+    int64_t n = shape_elements(&t->shape);
+    for (int64_t c = 0; c < channels; c++)
+        ret[c] = tensor_get_f64(t, n == 1 ? 0 : c);
+    return true;
+}
+
+static bool read_arithmetic(const struct graph *g, const struct node *node, int x, struct affine *a)
+{
+    const struct value *in = graph_input_of(g, node, x), *out = graph_output_of(g, node, 0);
+    const struct tensor *t = graph_constant_of(g, node, 1 - x);
+    if (!shape_equal(&in->shape, &out->shape) || !per_channel(t, &in->shape, a->channels, a->shift))
+        return false;
+    for (int64_t c = 0; c < a->channels; c++) {
+        double k = a->shift[c];
+        switch (node->op) {
+        case OP_ADD:
+            a->scale[c] = 1;
+            break;
+        case OP_SUB:
+            a->scale[c] = x == 0 ? 1 : -1;
+            a->shift[c] = x == 0 ? -k : k;
+            break;
+        case OP_MUL:
+            a->scale[c] = k;
+            a->shift[c] = 0;
+            break;
+        default: /* Div by the constant; the other way round is refused below as infinite */
+            a->scale[c] = x == 0 ? 1 / k : INFINITY;
+            a->shift[c] = 0;
+        }
+    }
+    return true;
+}
+
+static bool all_finite(const struct affine *a)
+{
+    for (int64_t c = 0; c < a->channels; c++)
+        if (!isfinite(a->scale[c]) || !isfinite(a->shift[c]) || fabs(a->scale[c]) > 1e30 ||
+            fabs(a->shift[c]) > 1e30)
+            return false;
+    return true;
+}
+
+/* ---- into the weights ---- */
+
+/* The output channel that each element of the weights belongs to. */
+static int64_t channel_of(const struct node *node, const struct shape *w, int64_t group, int64_t i)
+{
+    int64_t inner = 1;
+    for (int d = 2; d < w->rank; d++)
+        inner *= w->dim[d];
+    switch (node->op) {
+    case OP_CONV: /* [M, C/group, k...] */
+        return i / (w->dim[1] * inner);
+    case OP_CONV_TRANSPOSE: { /* [C, M/group, k...]: inputs of group k make outputs of group k */
+        int64_t in = i / (w->dim[1] * inner), out = i / inner % w->dim[1];
+        return in / (w->dim[0] / group) * w->dim[1] + out;
+    }
+    default: /* Gemm: [K, M], or [M, K] transposed */
+        return node_int(node, "transB", 0) != 0 ? i / w->dim[1] : i % w->dim[1];
+    }
+}
+
+static int64_t output_channels(const struct graph *g, const struct node *node)
+{
+    const struct value *out = graph_output_of(g, node, 0);
+    return out->shape.rank >= 2 && out->shape.dim[1] > 0 ? out->shape.dim[1] : 0;
+}
+
+/* Weights and bias as doubles become a new constant: others may read the old one. */
+static int new_constant(struct graph *g, const struct node *node, const char *what,
+                        const struct shape *shape, const double *data, struct err *err)
+{
+    char name[256];
+    snprintf(name, sizeof(name), "%.200s_%s", node->name, what);
+    int index = graph_add_constant(g, name, DTYPE_F32, shape, NULL, err);
+    for (int64_t i = 0; index >= 0 && i < shape_elements(shape); i++)
+        tensor_set_f64(g->values[index]->constant, i, data[i]);
+    return index;
+}
+
+/* The bias per channel as it acts now; Gemm's is scaled by beta. False when it is no constant, or
+ * none per channel. */
+static bool read_bias(const struct graph *g, const struct node *node, int64_t channels, double *ret)
+{
+    const struct value *bias = graph_input_of(g, node, 2);
+    if (!bias)
+        return true;
+    const struct tensor *t = bias->constant;
+    if (!is_f32(t))
+        return false;
+    int64_t n = shape_elements(&t->shape);
+    bool row = t->shape.rank == 0 || t->shape.dim[t->shape.rank - 1] == n;
+    if (!row || (n != channels && n != 1))
+        return false;
+    double beta = node->op == OP_GEMM ? (double)node_float(node, "beta", 1) : 1;
+    for (int64_t c = 0; c < channels; c++)
+        ret[c] = beta * tensor_get_f64(t, n == 1 ? 0 : c);
+    return true;
+}
+
+static int absorb(struct rewrite *r, struct node *layer, const struct affine *a, double *bias,
+                  struct err *err)
+{
+    struct graph *g = r->g;
+    const struct tensor *w = graph_constant_of(g, layer, 1);
+    int64_t group = node_int(layer, "group", 1), n = shape_elements(&w->shape);
+    double *scaled = arena_alloc(r->arena, (size_t)n, sizeof(*scaled));
+    if (!scaled)
+        return err_oom(err, "folding a BatchNormalization");
+    for (int64_t i = 0; i < n; i++)
+        scaled[i] = tensor_get_f64(w, i) * a->scale[channel_of(layer, &w->shape, group, i)];
+    for (int64_t c = 0; c < a->channels; c++)
+        bias[c] = bias[c] * a->scale[c] + a->shift[c];
+    struct shape row = shape_make(1, &a->channels);
+    int weights = new_constant(g, layer, "weight", &w->shape, scaled, err);
+    int biases = weights < 0 ? weights : new_constant(g, layer, "bias", &row, bias, err);
+    if (biases < 0)
+        return biases;
+    graph_remove_attr(layer, "beta");
+    return graph_set_inputs(g, layer, 3, (int[]){layer->inputs[0], weights, biases}, err);
+}
+
+/* The layer whose output is input x of node n and goes nowhere else. */
+static struct node *layer_before(const struct rewrite *r, const struct node *node, int n, int x)
+{
+    static const enum op ops[] = {OP_CONV, OP_CONV_TRANSPOSE, OP_GEMM};
+    if (x >= node->n_inputs || rewrite_sole(r, node->inputs[x]) != n)
+        return NULL;
+    for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
+        struct node *layer = rewrite_producer(r, node, x, ops[i]);
+        if (layer && is_f32(graph_constant_of(r->g, layer, 1)))
+            return layer;
+    }
+    return NULL;
+}
+
+static bool read_affine(const struct graph *g, const struct node *node, int x, struct affine *a)
+{
+    return node->op == OP_BATCH_NORMALIZATION ? read_batchnorm(g, node, a)
+                                              : read_arithmetic(g, node, x, a);
+}
+
+static int fold_into_layer(struct rewrite *r, int n, struct err *err)
+{
+    struct graph *g = r->g;
+    struct node *node = g->nodes[n];
+    if (node->op != OP_BATCH_NORMALIZATION && node->op != OP_ADD && node->op != OP_SUB &&
+        node->op != OP_MUL && node->op != OP_DIV)
+        return 0;
+    int x = 0;
+    struct node *layer = layer_before(r, node, n, x);
+    if (!layer && node->op != OP_BATCH_NORMALIZATION)
+        layer = layer_before(r, node, n, ++x);
+    if (!layer || node->outputs[0] < 0)
+        return 0;
+    struct affine a = new_affine(r->arena, output_channels(g, layer));
+    double *bias = arena_alloc(r->arena, (size_t)a.channels, sizeof(*bias));
+    if (!a.scale || !a.shift || !bias)
+        return err_oom(err, "folding a BatchNormalization");
+    if (a.channels == 0 || !read_affine(g, node, x, &a) || !all_finite(&a) ||
+        !read_bias(g, layer, a.channels, bias))
+        return 0;
+    if (!rewrite_splice(r, node->outputs[0], node->inputs[x]))
+        return 0;
+    int rc = absorb(r, layer, &a, bias, err);
+    if (rc < 0)
+        return rc;
+    graph_kill_node(g, n);
+    r->changes++;
+    return 0;
+}
+
+int pass_fold_batchnorm(struct graph *g, struct err *err)
+{
+    return rewrite_run(g, fold_into_layer, err);
+}
