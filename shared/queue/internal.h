@@ -93,5 +93,3 @@ void queue_nonce(struct queue *q, char nonce[33]);
 int check_id(const char *what, const char *id, size_t max, struct err *err);
 int check_queue_name(const char *name, struct err *err);
 int check_size(const char *what, size_t bytes, struct err *err);
-/* Copies with truncation; what is not UTF-8 becomes '?', so that JSON made of it stays JSON. */
-void copy_utf8(char *to, size_t size, const char *from);

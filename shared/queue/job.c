@@ -4,6 +4,7 @@
 
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/base/utf8.h"
 #include "shared/queue/internal.h"
 
 /* A task's id is its job's, '-' and a number: there must be room. */
@@ -47,7 +48,7 @@ int queue_job_create(struct queue *q, const char *id, const char *title, const v
         r = check_size("a job's spec", spec_bytes, err);
     if (r < 0)
         return r;
-    copy_utf8(clean, sizeof(clean), title);
+    utf8_copy(clean, sizeof(clean), title);
     queue_nonce(q, nonce);
     queue_script_args(q, SCRIPT_JOB_CREATE, &args);
     args_text(&args, id);
@@ -63,8 +64,8 @@ static int read_job(const redisReply *fields, struct job_info *ret, struct err *
     struct job_info job = {0};
     str_copy(job.id, sizeof(job.id), item_text(fields, 0));
     str_copy(job.state, sizeof(job.state), item_text(fields, 1));
-    copy_utf8(job.title, sizeof(job.title), item_text(fields, 2));
-    copy_utf8(job.error, sizeof(job.error), item_text(fields, 3));
+    utf8_copy(job.title, sizeof(job.title), item_text(fields, 2));
+    utf8_copy(job.error, sizeof(job.error), item_text(fields, 3));
     job.created_ms = item_number(fields, 4);
     job.updated_ms = item_number(fields, 5);
     job.ended_ms = item_number(fields, 6);

@@ -10,8 +10,11 @@
  * a continuation, in the same atomic step. Everything that must survive is in Redis (append-only
  * file).
  *
- * States of a task: ready, leased, delayed (retry), succeeded, failed (dead), cancelled.
- * States of a job: running, succeeded, failed, cancelled.
+ * States of a task: ready, leased, delayed (retry), waiting (a continuation whose group is not
+ * done), succeeded, failed (dead), cancelled. States of a job: running, succeeded, failed,
+ * cancelled. A job whose tasks have all ended without finishing it has failed, and says so.
+ *
+ * Every call may be repeated by this library after a lost answer and still happens once.
  *
  * Connection: "unix:/path/of/socket" or "redis://[:password@]host:port[/db]". A handle is used by
  * one thread at a time (hiredis); open one for each thread. When Redis is gone a call reconnects
@@ -66,7 +69,8 @@ struct task_spec {
     int max_deliveries; /* 0: 4 */
 };
 
-/* Creates the job with its first task, atomically. ALREADY_EXISTS when the id is taken. */
+/* Creates the job with its first task, atomically. Ids have at most 48 characters. ALREADY_EXISTS
+ * when the id is taken. */
 int queue_job_create(struct queue *q, const char *id, const char *title, const void *spec,
                      size_t spec_bytes, const struct task_spec *first, struct err *err);
 int queue_job_get(struct queue *q, const char *id, struct job_info *ret, struct err *err);
@@ -95,7 +99,8 @@ void task_freep(struct task **task);
  * there was none. Also returns expired leases and due retries to their queues. */
 int queue_claim(struct queue *q, const char *const *queues, int n_queues, const char *worker,
                 int64_t lease_ms, int64_t wait_ms, struct task **ret, struct err *err);
-/* Renews the lease. *ret_cancelled: the task's job was cancelled. ABORTED: the epoch is stale. */
+/* Renews the lease. *ret_cancelled: the task's job has ended (cancelled, or failed elsewhere).
+ * ABORTED: the epoch is stale. */
 int queue_heartbeat(struct queue *q, const struct task *task, int64_t lease_ms, bool *ret_cancelled,
                     struct err *err);
 
@@ -107,6 +112,8 @@ struct follow {
      * the continuation becomes ready and is given their results. n_tasks may be 0. */
     const struct task_spec *continuation; /* NULL: none */
 };
+/* ABORTED: the lease was lost to somebody else. CANCELLED: the job has ended. (So for the calls
+ * below.) At most 10,000 follow-ups; payloads and results of at most 64 MB. */
 int queue_complete(struct queue *q, const struct task *task, const void *result,
                    size_t result_bytes, const struct follow *follow, struct err *err);
 /* As queue_complete, and ends the job as succeeded with this result. */
@@ -119,11 +126,22 @@ int queue_fail(struct queue *q, const struct task *task, bool retry, const char 
 /* Gives the task back untouched (a worker that stops): ready at once, the delivery not counted. */
 int queue_release(struct queue *q, const struct task *task, struct err *err);
 
-/* ---- events: an ordered log for each job ---- */
+/*
+ * ---- events: an ordered log for each job (the last 10,000 or so) ----
+ * The queue itself adds, each with "time_ms":
+ *     {"type":"retried","task":..,"kind":..,"delivery":n,"reason":..}   a task failed or its worker
+ * vanished
+ *     {"type":"dead","task":..,"kind":..,"delivery":n,"reason":..}      a member of a group, for
+ * good
+ *     {"type":"failed","error":..,"task":..,"kind":..}                  and these three end the
+ * job:
+ *     {"type":"succeeded"}   {"type":"cancelled"}                       nothing comes after them
+ */
 struct event {
     char id[32]; /* resumable: "after id" */
     char *text;  /* JSON object, malloc'ed */
 };
+/* FAILED_PRECONDITION when the job has ended, NOT_FOUND when there is none. At most 256 KB. */
 int queue_event_add(struct queue *q, const char *job, const char *json, struct err *err);
 /* Events after `after` ("" or "0": all), at most max, waiting up to wait_ms for the first. */
 int queue_events(struct queue *q, const char *job, const char *after, int max, int64_t wait_ms,

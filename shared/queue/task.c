@@ -6,6 +6,7 @@
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/base/utf8.h"
 #include "shared/queue/internal.h"
 
 /* A waiting claim looks again after so long even when nothing was announced. */
@@ -254,7 +255,7 @@ int queue_fail(struct queue *q, const struct task *task, bool retry, const char 
     _cleanup_(args_release) struct args args = {0};
     _cleanup_(reply_freep) redisReply *reply = NULL;
     char clean[ERR_MESSAGE_MAX], jitter[32];
-    copy_utf8(clean, sizeof(clean), *reason ? reason : "no reason was given");
+    utf8_copy(clean, sizeof(clean), *reason ? reason : "no reason was given");
     snprintf(jitter, sizeof(jitter), "%.9f", rng_f64(&q->rng));
     held_args(q, SCRIPT_TASK_FAIL, task, &args);
     args_text(&args, retry ? "1" : "0");

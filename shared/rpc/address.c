@@ -112,7 +112,8 @@ int address_claim(const char *address, int *ret_fd, struct err *err)
     _cleanup_(freep) char *lock = str_printf("%s.lock", path);
     if (!lock)
         return err_oom(err, address);
-    /* The lock file stays behind: removing it would let two processes lock two files of one name. */
+    /* The lock file stays behind: removing it would let two processes lock two files of one name.
+     */
     _cleanup_(fs_closep) int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_errno(err, errno, "%s", lock);

@@ -185,9 +185,8 @@ static int scan_message(struct scan *s, const ProtobufCMessageDescriptor *type, 
                         int depth)
 {
     if (depth > s->max_depth)
-        return err_set(s->err, ERR_INVALID_ARGUMENT,
-                       "message %s, byte %zu: nested deeper than %d", type->name,
-                       (size_t)(body.p - s->start), s->max_depth);
+        return err_set(s->err, ERR_INVALID_ARGUMENT, "message %s, byte %zu: nested deeper than %d",
+                       type->name, (size_t)(body.p - s->start), s->max_depth);
     if (type->n_fields > MAX_FIELDS)
         return err_set(s->err, ERR_INTERNAL, "message type %s has more than %d fields", type->name,
                        MAX_FIELDS);

@@ -1,5 +1,6 @@
-/* The client. Each call has a context of its own, so that threads share one connection. NNG's resend
- * is off: a broken connection comes back to the call, which repeats itself under the same id. */
+/* The client. Each call has a context of its own, so that threads share one connection. NNG's
+ * resend is off: a broken connection comes back to the call, which repeats itself under the same
+ * id. */
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <pthread.h>
@@ -33,7 +34,8 @@ struct rpc_client {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     nng_dialer dialer;
-    bool dialing; /* begun with the first call: NNG 1.10 leaks a connection closed while it is made */
+    bool dialing; /* begun with the first call: NNG 1.10 leaks a connection closed while it is made
+                   */
     int pipes;    /* connections that are up: 0 or 1 */
 };
 
@@ -109,10 +111,9 @@ int rpc_client_open(const char *address, const ProtobufCServiceDescriptor *servi
     pthread_cond_init(&c->changed, &attr);
     pthread_condattr_destroy(&attr);
     c->service = service;
-    c->patience_ms =
-        str_starts_with(address, "tcp://") || str_starts_with(address, "tls+tcp://")
-            ? PATIENCE_REMOTE_MS
-            : PATIENCE_LOCAL_MS;
+    c->patience_ms = str_starts_with(address, "tcp://") || str_starts_with(address, "tls+tcp://")
+                         ? PATIENCE_REMOTE_MS
+                         : PATIENCE_LOCAL_MS;
     c->address = strdup(address);
     c->token = strdup(token ? token : "");
     int r = c->address && c->token ? prepare_socket(c, err) : err_oom(err, "client");
@@ -168,8 +169,8 @@ static int make_call(const struct rpc_client *c, const char *method,
     char traceparent[64] = "00-";
     size_t at = 3;
     for (size_t i = 0; i < sizeof(trace); i++)
-        at += (size_t)snprintf(traceparent + at, sizeof(traceparent) - at, i == 16 ? "-%02x" : "%02x",
-                               trace[i]);
+        at += (size_t)snprintf(traceparent + at, sizeof(traceparent) - at,
+                               i == 16 ? "-%02x" : "%02x", trace[i]);
     snprintf(traceparent + at, sizeof(traceparent) - at, "-01");
 
     Hone__V1__RpcCall call = HONE__V1__RPC_CALL__INIT;
@@ -183,8 +184,9 @@ static int make_call(const struct rpc_client *c, const char *method,
     call.payload = (ProtobufCBinaryData){bytes, (uint8_t *)payload};
     size_t packed = hone__v1__rpc_call__get_packed_size(&call);
     if (packed > RPC_MAX_MESSAGE - 64)
-        return err_set(err, ERR_RESOURCE_EXHAUSTED, "%s: request of %zu bytes, above the limit of %zu",
-                       method, packed, RPC_MAX_MESSAGE);
+        return err_set(err, ERR_RESOURCE_EXHAUSTED,
+                       "%s: request of %zu bytes, above the limit of %zu", method, packed,
+                       RPC_MAX_MESSAGE);
     nng_msg *message = NULL;
     int e = nng_msg_alloc(&message, packed);
     if (e != 0)

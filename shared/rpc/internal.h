@@ -14,9 +14,9 @@ int nng_fail(struct err *err, int nng_error, const char *what);
 
 /* ipc, tcp, tls+tcp or inproc, and an ipc path that fits a socket address. */
 int address_check(const char *address, struct err *err);
-/* Before listening on an ipc address: takes the lock beside it (path + ".lock", held while *ret_fd is
- * open) and removes the socket of a dead process. ALREADY_EXISTS when a live one listens, or when
- * something that is no socket lies there. Other transports: *ret_fd stays -1. */
+/* Before listening on an ipc address: takes the lock beside it (path + ".lock", held while *ret_fd
+ * is open) and removes the socket of a dead process. ALREADY_EXISTS when a live one listens, or
+ * when something that is no socket lies there. Other transports: *ret_fd stays -1. */
 int address_claim(const char *address, int *ret_fd, struct err *err);
 
 /* Replies to recent calls, by call id. Thread-safe. Bounded by `max_entries` and by `max_bytes` of

@@ -1,5 +1,5 @@
-/* The table of recent calls: entries in a ring (the order of arrival is the order of forgetting) and
- * hash chains over them. */
+/* The table of recent calls: entries in a ring (the order of arrival is the order of forgetting)
+ * and hash chains over them. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

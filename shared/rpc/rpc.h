@@ -3,11 +3,12 @@
  * Unary calls: protobuf-c services over NNG REQ/REP.
  *
  * A call is the message hone.v1.RpcCall {service, method, call id, deadline, traceparent, token,
- * payload}, a reply hone.v1.RpcReply {gRPC status code, message, payload} (proto/hone/v1/rpc.proto).
- * A server dispatches through the protobuf-c service descriptor after checking envelope size, nesting
- * and the method's name. A client whose connection breaks repeats the call with the same id until the
- * deadline; the server remembers recent ids and answers a repeat with the reply it gave. (NNG's own
- * resend timer is off.) Addresses are NNG's: ipc:///path, tcp://127.0.0.1:7450.
+ * payload}, a reply hone.v1.RpcReply {gRPC status code, message, payload}
+ * (proto/hone/v1/rpc.proto). A server dispatches through the protobuf-c service descriptor after
+ * checking envelope size, nesting and the method's name. A client whose connection breaks repeats
+ * the call with the same id until the deadline; the server remembers recent ids and answers a
+ * repeat with the reply it gave. (NNG's own resend timer is off.) Addresses are NNG's: ipc:///path,
+ * tcp://127.0.0.1:7450.
  */
 #include <protobuf-c/protobuf-c.h>
 #include <stdbool.h>
@@ -49,8 +50,8 @@ struct rpc_server_options {
     size_t max_message; /* 0: RPC_MAX_MESSAGE */
     const char *token;  /* NULL: none asked for; else calls without it are UNAUTHENTICATED */
 };
-/* Listens and answers until rpc_server_stop. A Health method is always answered. An address in use is
- * ALREADY_EXISTS and named; a stale ipc socket file of a dead process is replaced. */
+/* Listens and answers until rpc_server_stop. A Health method is always answered. An address in use
+ * is ALREADY_EXISTS and named; a stale ipc socket file of a dead process is replaced. */
 int rpc_server_start(const struct rpc_server_options *options, struct rpc_server **ret,
                      struct err *err);
 struct rpc_server *rpc_server_stop(struct rpc_server *server); /* NULL-safe, returns NULL; waits */
@@ -65,11 +66,12 @@ void rpc_client_closep(struct rpc_client **client);
 int rpc_call(struct rpc_client *client, const char *method, const ProtobufCMessage *request,
              int64_t timeout_ms, ProtobufCMessage **ret_reply, struct err *err);
 
-/* Scans a protobuf message before it is unpacked, for every parser of outside bytes: nesting (by the
- * descriptor: an outermost message is depth 1), lengths, wire types, strings without zero bytes, and
- * the memory that unpacking will take (at most RPC_MAX_UNPACKED, or RPC_MAX_GROWTH times `bytes` for
- * large messages). A singular submessage may come once: protobuf-c would merge repeats in quadratic
- * time, and no serializer writes them. INVALID_ARGUMENT names field and byte; RESOURCE_EXHAUSTED. */
+/* Scans a protobuf message before it is unpacked, for every parser of outside bytes: nesting (by
+ * the descriptor: an outermost message is depth 1), lengths, wire types, strings without zero
+ * bytes, and the memory that unpacking will take (at most RPC_MAX_UNPACKED, or RPC_MAX_GROWTH times
+ * `bytes` for large messages). A singular submessage may come once: protobuf-c would merge repeats
+ * in quadratic time, and no serializer writes them. INVALID_ARGUMENT names field and byte;
+ * RESOURCE_EXHAUSTED. */
 #define RPC_MAX_UNPACKED ((size_t)64 * 1024 * 1024)
 #define RPC_MAX_GROWTH 16
 #define RPC_MAX_DEPTH 32 /* what the server and the client allow */

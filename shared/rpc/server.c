@@ -89,8 +89,8 @@ static int check_call(const struct rpc_server *s, const Hone__V1__RpcCall *call,
         return err_set(err, ERR_UNIMPLEMENTED, "service '%.100s' is not served here (%s is)",
                        call->service, s->service->name);
     if (call->call_id.len != CALL_ID_BYTES)
-        return err_set(err, ERR_INVALID_ARGUMENT, "call id of %zu bytes, not %d",
-                       call->call_id.len, CALL_ID_BYTES);
+        return err_set(err, ERR_INVALID_ARGUMENT, "call id of %zu bytes, not %d", call->call_id.len,
+                       CALL_ID_BYTES);
     if (call->timeout_ms <= 0)
         return err_set(err, ERR_DEADLINE_EXCEEDED, "%s", "the call's time is over");
     return 0;

@@ -4,12 +4,12 @@
 #include <stdlib.h>
 
 /* Test code: without memory there is no test. */
-#define MUST(x)                                              \
-    do {                                                     \
-        if (!(x)) {                                          \
-            fprintf(stderr, "%s:%d: " #x "\n", __FILE__, __LINE__); \
-            abort();                                         \
-        }                                                    \
+#define MUST(x)                                                                                    \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            fprintf(stderr, "%s:%d: " #x "\n", __FILE__, __LINE__);                                \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 struct tensor *one_tensor(enum dtype dtype, struct shape shape, int n, const double *values)

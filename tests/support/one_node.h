@@ -11,12 +11,12 @@
  */
 #include "shared/graph/eval.h"
 
-#define SHAPE(...)                                                  \
-    shape_make((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
+#define SHAPE(...)                                                                                 \
+    shape_make((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                          \
                (const int64_t[]){__VA_ARGS__})
 #define SCALAR ((struct shape){0})
-#define TENSOR(dtype, shape, ...)                                                     \
-    one_tensor(dtype, shape, (int)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)), \
+#define TENSOR(dtype, shape, ...)                                                                  \
+    one_tensor(dtype, shape, (int)(sizeof((double[]){__VA_ARGS__}) / sizeof(double)),              \
                (const double[]){__VA_ARGS__})
 
 #define ONE_NODE_MAX 8
@@ -40,8 +40,8 @@ struct node *one_node_node(struct one_node *n);
 void one_node_int(struct one_node *n, const char *name, int64_t i);
 void one_node_float(struct one_node *n, const char *name, float f);
 void one_node_string(struct one_node *n, const char *name, const char *s);
-#define ONE_NODE_INTS(n, name, ...)                                                   \
-    one_node_ints(n, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
+#define ONE_NODE_INTS(n, name, ...)                                                                \
+    one_node_ints(n, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),              \
                   (const int64_t[]){__VA_ARGS__})
 void one_node_ints(struct one_node *n, const char *name, int count, const int64_t *ints);
 int one_node_run(struct one_node *n);

@@ -22,16 +22,17 @@ static void *get(struct arena *arena, size_t n, size_t size)
     return p;
 }
 
-#define MAKE(arena, type, init)                  \
-    ({                                           \
-        type *_m = get((arena), 1, sizeof(type)); \
-        init(_m);                                \
-        _m;                                      \
+#define MAKE(arena, type, init)                                                                    \
+    ({                                                                                             \
+        type *_m = get((arena), 1, sizeof(type));                                                  \
+        init(_m);                                                                                  \
+        _m;                                                                                        \
     })
 
 /* ---- words ---- */
 
-/* The next word, in the arena: up to a blank, but brackets and quotes hold blanks. NULL at the end. */
+/* The next word, in the arena: up to a blank, but brackets and quotes hold blanks. NULL at the end.
+ */
 static char *next_word(struct arena *arena, const char **at)
 {
     while (**at == ' ')
@@ -89,10 +90,10 @@ static int dtype_of(const char *text)
     static const struct {
         const char *name;
         int dtype;
-    } names[] = {{"float", DTYPE_F32}, {"uint8", DTYPE_U8},   {"int8", DTYPE_S8},
-                 {"int32", DTYPE_S32}, {"int64", DTYPE_S64},  {"bool", DTYPE_BOOL},
+    } names[] = {{"float", DTYPE_F32},  {"uint8", DTYPE_U8},    {"int8", DTYPE_S8},
+                 {"int32", DTYPE_S32},  {"int64", DTYPE_S64},   {"bool", DTYPE_BOOL},
                  {"double", DTYPE_F64}, {"float16", DTYPE_F16}, {"bfloat16", DTYPE_BF16},
-                 {"string", 8},        {"int16", DTYPE_S16}};
+                 {"string", 8},         {"int16", DTYPE_S16}};
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
         if (strcmp(names[i].name, text) == 0)
             return names[i].dtype;
@@ -294,8 +295,7 @@ Onnx__ModelProto *onnx_text_model(struct arena *arena, const char *text)
     m->has_ir_version = 1;
     m->ir_version = 8;
     m->opset_import = get(arena, 4, sizeof(*m->opset_import));
-    m->opset_import[0] =
-        MAKE(arena, Onnx__OperatorSetIdProto, onnx__operator_set_id_proto__init);
+    m->opset_import[0] = MAKE(arena, Onnx__OperatorSetIdProto, onnx__operator_set_id_proto__init);
     m->opset_import[0]->has_version = 1;
     m->opset_import[0]->version = 13;
     m->n_opset_import = 1;

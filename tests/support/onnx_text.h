@@ -35,8 +35,8 @@ int onnx_text_read_model(const Onnx__ModelProto *model, const char *folder,
 /* The graph, which must be readable. */
 struct graph *onnx_text_graph(const char *text);
 
-/* Evaluates both graphs on the same random inputs (batch 2 where it is open) and returns the largest
- * difference of their outputs, relative to the largest output; the shapes must agree. */
+/* Evaluates both graphs on the same random inputs (batch 2 where it is open) and returns the
+ * largest difference of their outputs, relative to the largest output; the shapes must agree. */
 double graph_difference(const struct graph *a, const struct graph *b);
 /* An input for the value: normal numbers, or small integers. The caller's. */
 struct tensor *random_input(const struct value *value, int64_t batch);

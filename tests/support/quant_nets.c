@@ -93,13 +93,13 @@ int net_conv(struct net *net, const char *name, int x, const struct net_conv *c)
     char text[64];
     snprintf(text, sizeof(text), "%s_w", name);
     const double fan_in = (double)(c->in / group * c->kernel * c->kernel);
-    int inputs[3] = {x, net_normal(net, text, 4, c->transpose ? backward : forward,
-                                   sqrt(2 / fan_in)), -1};
+    int inputs[3] = {
+        x, net_normal(net, text, 4, c->transpose ? backward : forward, sqrt(2 / fan_in)), -1};
     snprintf(text, sizeof(text), "%s_b", name);
     if (!c->no_bias)
         inputs[2] = net_normal(net, text, 1, &c->out, 0.2);
-    const int y = net_node(net, c->transpose ? OP_CONV_TRANSPOSE : OP_CONV, name,
-                           c->no_bias ? 2 : 3, inputs);
+    const int y =
+        net_node(net, c->transpose ? OP_CONV_TRANSPOSE : OP_CONV, name, c->no_bias ? 2 : 3, inputs);
     set_geometry(net, net_of(net, name), c);
     return y;
 }

@@ -12,8 +12,7 @@ void net_init(struct net *net, uint64_t seed);
 void net_release(struct net *net);
 int net_input(struct net *net, const char *name, int rank, const int64_t *dims);
 /* Constants: given numbers, or normal ones of that deviation. */
-int net_floats(struct net *net, const char *name, int rank, const int64_t *dims,
-               const float *data);
+int net_floats(struct net *net, const char *name, int rank, const int64_t *dims, const float *data);
 int net_normal(struct net *net, const char *name, int rank, const int64_t *dims, double deviation);
 int net_ints(struct net *net, const char *name, int n, const int64_t *ints);
 /* Each returns the value that comes out, named after the node with "_out" behind. */

@@ -1,8 +1,8 @@
 #pragma once
 /*
- * A task as a handler of exporter and trainer gets it, without queue and loop: a store in a folder of
- * its own, a small network (a teacher) with data that it labels itself, and the state of a job about
- * them as it is when calibration begins.
+ * A task as a handler of exporter and trainer gets it, without queue and loop: a store in a folder
+ * of its own, a small network (a teacher) with data that it labels itself, and the state of a job
+ * about them as it is when calibration begins.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -66,8 +66,7 @@ static inline void job_make_network(struct job *job)
     const int a = net_unary(net, OP_RELU, "relu1",
                             net_conv(net, "conv1", net_input(net, "input", 4, dims), &first));
     int x = net_unary(net, OP_RELU, "relu2", net_conv(net, "conv2", a, &next));
-    x = net_unary(net, OP_RELU, "relu3",
-                  net_add(net, "add", net_conv(net, "conv3", x, &next), a));
+    x = net_unary(net, OP_RELU, "relu3", net_add(net, "add", net_conv(net, "conv3", x, &next), a));
     x = net_unary(net, OP_FLATTEN, "flat", net_unary(net, OP_GLOBAL_AVERAGE_POOL, "gap", x));
     net_finish(net, net_gemm(net, "gemm", x, 8, JOB_CLASSES, true));
 }
@@ -133,9 +132,11 @@ static inline void job_part(struct job *job, const char *part, uint64_t seed, in
 
 static inline void job_data(struct job *job, bool labelled)
 {
-    const struct dataset_pack_options options = {
-        .sample_shape = {3, 8, 8}, .sample_rank = 3, .search_fraction = 0.25, .seed = 1,
-        .threads = 1};
+    const struct dataset_pack_options options = {.sample_shape = {3, 8, 8},
+                                                 .sample_rank = 3,
+                                                 .search_fraction = 0.25,
+                                                 .seed = 1,
+                                                 .threads = 1};
     char name[HASH_HEX_BYTES], packed[128];
     job_part(job, "train", 1, JOB_TRAIN, labelled);
     job_part(job, "test", 2, JOB_TEST, labelled);
@@ -165,8 +166,8 @@ static inline void job_baseline(struct job *job)
     JOB_OK(message_set(&a->predictions, name, err));
     JOB_OK(message_set(&a->part, "search", err));
     JOB_OK(message_set(&a->engine, "hone", err));
-    JOB_OK(message_append(&job->state->baseline->accuracies,
-                          &job->state->baseline->n_accuracies, a, err));
+    JOB_OK(message_append(&job->state->baseline->accuracies, &job->state->baseline->n_accuracies, a,
+                          err));
 }
 
 static inline void job_begin(struct job *job, bool labelled)
@@ -203,6 +204,7 @@ static inline void job_forget(struct job *job)
     free(job->task.payload);
     job->task.payload = NULL;
     report_release(&job->running);
+    job->running = (struct running){.cancelled = job->running.cancelled};
 }
 
 static inline void job_end(struct job *job)

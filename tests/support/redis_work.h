@@ -31,6 +31,7 @@ static inline void workers_end(void)
 static inline pid_t worker_start(struct on_redis *on, const struct work_config *config,
                                  const char *const *env)
 {
+    fflush(NULL); /* the child exits as a program does, so that leaks of the loop are found */
     pid_t parent = getpid(), pid = fork();
     assert_true(pid >= 0);
     if (pid)
@@ -50,7 +51,11 @@ static inline pid_t worker_start(struct on_redis *on, const struct work_config *
     setenv("HONE_HOST", "here", 1);
     for (; env && *env; env += 2)
         setenv(env[0], env[1], 1);
-    _exit(work_main(config));
+    int code = work_main(config);
+    freep(&store);
+    freep(&scratch);
+    freep(&log);
+    exit(code);
 }
 #define ENV(...) ((const char *const[]){__VA_ARGS__, NULL})
 

@@ -126,6 +126,39 @@ static void a_completed_task_is_gone(void **state)
     job_is(on, "J1", "running", "");
 }
 
+/* What an autoscaler reads from the stream. */
+static void stream_says(struct on_redis *on, int lag, int pending)
+{
+    static const char line[] =
+        "EVAL \"local g = redis.call('XINFO','GROUPS','{test}:queue:q')[1] "
+        "for i = 1, #g, 2 do if g[i] == '%s' then return g[i + 1] end end\" 0";
+    char text[256];
+    snprintf(text, sizeof(text), line, "lag");
+    assert_int_equal(test_redis_number(&on->redis, text), lag);
+    snprintf(text, sizeof(text), line, "pending");
+    assert_int_equal(test_redis_number(&on->redis, text), pending);
+}
+
+static void the_stream_knows_how_many_wait_and_are_worked_on(void **state)
+{
+    struct on_redis *on = *state;
+    create(on, "J1");
+    create(on, "J2");
+    create(on, "J3");
+    stream_says(on, 3, 0);
+    _cleanup_(task_freep) struct task *a = claim(on), *b = claim(on);
+    stream_says(on, 1, 2);
+    assert_int_equal(queue_job_finish(on->q, a, "", 0, &on->err), 0);
+    stream_says(on, 1, 1);
+    assert_int_equal(queue_release(on->q, b, &on->err), 0);
+    stream_says(on, 2, 0);
+    assert_int_equal(queue_job_cancel(on->q, "J3", &on->err), 0);
+    _cleanup_(task_freep) struct task *again = claim(on);
+    assert_non_null(again);
+    assert_int_equal(queue_fail(on->q, again, true, "x", &on->err), 0);
+    stream_says(on, 0, 0);
+}
+
 static void completing_again_with_the_same_epoch_is_success_without_effect(void **state)
 {
     struct on_redis *on = *state;
@@ -321,6 +354,7 @@ int main(void)
         cmocka_unit_test(tasks_come_in_the_order_they_were_put),
         cmocka_unit_test(the_first_queue_of_a_claim_goes_first),
         cmocka_unit_test(a_completed_task_is_gone),
+        cmocka_unit_test(the_stream_knows_how_many_wait_and_are_worked_on),
         cmocka_unit_test(completing_again_with_the_same_epoch_is_success_without_effect),
         cmocka_unit_test(a_stale_epoch_is_refused_everywhere),
         cmocka_unit_test(a_heartbeat_keeps_the_lease),

@@ -26,7 +26,8 @@ static void assert_refused(const ProtobufCMessageDescriptor *type, const void *d
     if (!strstr(err.message, words))
         fail_msg("'%s' does not say '%s'", err.message, words);
 }
-#define REFUSED(type, bytes, code, words) assert_refused(type, bytes, sizeof(bytes) - 1, code, words)
+#define REFUSED(type, bytes, code, words)                                                          \
+    assert_refused(type, bytes, sizeof(bytes) - 1, code, words)
 
 static void what_protobuf_packs_passes(void **state)
 {
@@ -92,11 +93,13 @@ static void every_cut_of_a_message_ends_in_an_error_or_a_message(void **state)
 static void a_length_behind_the_end_is_refused_with_the_byte(void **state)
 {
     (void)state;
-    REFUSED(watch, "\x0a\x05"
-                   "ab",
+    REFUSED(watch,
+            "\x0a\x05"
+            "ab",
             ERR_INVALID_ARGUMENT, "byte 0: field is cut off");
-    REFUSED(watch, "\x18\x01\x0a\xff\xff\xff\xff\x0f"
-                   "ab",
+    REFUSED(watch,
+            "\x18\x01\x0a\xff\xff\xff\xff\x0f"
+            "ab",
             ERR_INVALID_ARGUMENT, "byte 2");
 }
 
@@ -125,21 +128,36 @@ static void a_field_of_the_wrong_wire_type_is_refused_by_name(void **state)
 static void text_with_a_zero_byte_is_refused(void **state)
 {
     (void)state;
-    REFUSED(watch, "\x0a\x03" "a\0b", ERR_INVALID_ARGUMENT, "zero byte");
+    REFUSED(watch,
+            "\x0a\x03"
+            "a\0b",
+            ERR_INVALID_ARGUMENT, "zero byte");
 }
 
 static void unknown_fields_pass(void **state)
 {
     (void)state;
-    assert_int_equal(CHECK(watch, "\xf2\x01\x03" "abc" "\x18\x07", NULL), 0);
+    assert_int_equal(CHECK(watch,
+                           "\xf2\x01\x03"
+                           "abc"
+                           "\x18\x07",
+                           NULL),
+                     0);
 }
 
 static void a_packed_array_that_is_cut_is_refused(void **state)
 {
     (void)state;
     const ProtobufCMessageDescriptor *type = &hone__v1__preprocess__descriptor;
-    assert_int_equal(CHECK(type, "\x12\x08" "abcdefgh", NULL), 0);
-    REFUSED(type, "\x12\x07" "abcdefg", ERR_INVALID_ARGUMENT, "packed");
+    assert_int_equal(CHECK(type,
+                           "\x12\x08"
+                           "abcdefgh",
+                           NULL),
+                     0);
+    REFUSED(type,
+            "\x12\x07"
+            "abcdefg",
+            ERR_INVALID_ARGUMENT, "packed");
 }
 
 static void a_submessage_given_twice_is_refused_by_name(void **state)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
 #include <pthread.h>
+#include <cmocka.h>
 
 #include "shared/base/clock.h"
 #include "shared/rpc/internal.h"
@@ -137,8 +137,8 @@ static void a_repeat_that_waits_too_long_is_dropped(void **state)
     void *reply = NULL;
     size_t bytes = 0;
     assert_int_equal(begin(r, 1, 7, text), RECENT_NEW);
-    assert_int_equal(
-        recent_begin(r, id_of(1), 7, clock_now_ns(NULL) + 1000000, &reply, &bytes), RECENT_DROP);
+    assert_int_equal(recent_begin(r, id_of(1), 7, clock_now_ns(NULL) + 1000000, &reply, &bytes),
+                     RECENT_DROP);
     recent_free(r);
 }
 

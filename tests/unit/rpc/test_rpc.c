@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
@@ -18,6 +17,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <cmocka.h>
 
 #include "hone/v1/ingest.pb-c.h"
 #include "shared/base/clock.h"
@@ -166,9 +166,9 @@ static void health_is_answered_without_a_handler(void **state)
     Hone__V1__HealthRequest request = HONE__V1__HEALTH_REQUEST__INIT;
     _cleanup_(rpc_message_freep) Hone__V1__HealthResponse *reply = NULL;
     struct err err = {0};
-    assert_int_equal(rpc_call(f->client, "Health", &request.base, LONG_MS,
-                              (ProtobufCMessage **)&reply, &err),
-                     0);
+    assert_int_equal(
+        rpc_call(f->client, "Health", &request.base, LONG_MS, (ProtobufCMessage **)&reply, &err),
+        0);
     assert_true(reply->ready);
     assert_string_equal(reply->service, "hone.v1.Ingest");
 }

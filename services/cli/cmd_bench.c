@@ -1,0 +1,215 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yyjson.h>
+
+#include "services/cli/cli.h"
+#include "services/cli/network.h"
+#include "shared/base/mem.h"
+#include "shared/base/rng.h"
+#include "shared/nn/bench.h"
+#include "shared/nn/plan.h"
+
+#define MAX_PORTS 64
+
+struct bench {
+    struct plan *plan;
+    int n_inputs, n_outputs;
+    void *inputs[MAX_PORTS], *outputs[MAX_PORTS];
+};
+
+static void bench_release(struct bench *b)
+{
+    for (int i = 0; i < MAX_PORTS; i++) {
+        free(b->inputs[i]);
+        free(b->outputs[i]);
+    }
+    plan_free(b->plan);
+}
+
+static int run_once(void *ctx, struct err *err)
+{
+    struct bench *b = ctx;
+    return plan_run(b->plan, (const void *const *)b->inputs, b->outputs, err);
+}
+
+/* Seeded normal noise for float inputs, zeros for others. */
+static int make_buffers(struct bench *b, struct err *err)
+{
+    struct rng rng;
+    rng_seed(&rng, 1);
+    b->n_inputs = plan_n_inputs(b->plan);
+    b->n_outputs = plan_n_outputs(b->plan);
+    if (b->n_inputs > MAX_PORTS || b->n_outputs > MAX_PORTS)
+        return err_set(err, ERR_UNIMPLEMENTED, "more than %d inputs or outputs", MAX_PORTS);
+    for (int i = 0; i < b->n_inputs; i++) {
+        const struct plan_port *port = plan_input(b->plan, i);
+        b->inputs[i] = mem_aligned(port->bytes);
+        if (!b->inputs[i])
+            return err_oom(err, "inputs");
+        memset(b->inputs[i], 0, port->bytes);
+        for (size_t k = 0; port->dtype == DTYPE_F32 && k < port->bytes / sizeof(float); k++)
+            ((float *)b->inputs[i])[k] = (float)rng_normal(&rng);
+    }
+    for (int i = 0; i < b->n_outputs; i++) {
+        b->outputs[i] = mem_aligned(plan_output(b->plan, i)->bytes);
+        if (!b->outputs[i])
+            return err_oom(err, "outputs");
+    }
+    return 0;
+}
+
+/* "int8" when most of the arithmetic is, and so on. */
+static const char *main_precision(const struct plan *plan)
+{
+    int64_t macs[4] = {0};
+    for (int i = 0; i < plan_n_steps(plan); i++) {
+        const struct plan_step *step = plan_step(plan, i);
+        if (step->kind == STEP_COMPUTE && step->precision <= PRECISION_INT8)
+            macs[step->precision] += step->macs;
+    }
+    int64_t all = macs[0] + macs[1] + macs[2] + macs[3];
+    for (int p = PRECISION_FP32; p <= PRECISION_INT8; p++)
+        if (macs[p] == all)
+            return precision_name((enum precision)p);
+    return "mixed";
+}
+
+static void print_layers(struct bench *b, struct err *err)
+{
+    int n = plan_n_steps(b->plan);
+    int64_t *ns = mem_calloc((size_t)n, sizeof(*ns)), *best = mem_calloc((size_t)n, sizeof(*best));
+    for (int run = 0; ns && best && run < 30; run++) {
+        if (plan_run_timed(b->plan, (const void *const *)b->inputs, b->outputs, ns, err) < 0)
+            break;
+        for (int i = 0; i < n; i++)
+            if (run == 0 || ns[i] < best[i])
+                best[i] = ns[i];
+    }
+    printf("\n%10s  %-5s %-16s %-24s %s\n", "us", "", "operator", "layer", "implementation");
+    for (int i = 0; best && i < n; i++) {
+        const struct plan_step *s = plan_step(b->plan, i);
+        printf("%10.2f  %-5s %-16s %-24s %s%s%s\n", (double)best[i] / 1000,
+               s->kind == STEP_CONVERT ? "" : precision_name(s->precision), s->op, s->layer,
+               s->implementation, *s->fused ? " + " : "", s->fused);
+    }
+    free(ns);
+    free(best);
+}
+
+static int print_json(const struct bench *b, const struct bench_result *t, int64_t threads,
+                      int64_t batch)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_real(doc, root, "p50_us", t->p50_us);
+    yyjson_mut_obj_add_real(doc, root, "p90_us", t->p90_us);
+    yyjson_mut_obj_add_real(doc, root, "images_per_s", 1e6 * (double)batch / t->p50_us);
+    yyjson_mut_obj_add_sint(doc, root, "threads", threads);
+    yyjson_mut_obj_add_sint(doc, root, "batch", batch);
+    yyjson_mut_obj_add_str(doc, root, "precision", main_precision(b->plan));
+    yyjson_mut_obj_add_str(doc, root, "isa", nn_isa());
+    yyjson_mut_obj_add_str(doc, root, "cpu", nn_cpu());
+    yyjson_mut_obj_add_sint(doc, root, "runs", t->runs);
+    yyjson_mut_obj_add_bool(doc, root, "noisy", t->noisy);
+    char *text = yyjson_mut_write(doc, 0, NULL);
+    int code = text && puts(text) >= 0 ? CLI_OK : CLI_FAILED;
+    free(text);
+    yyjson_mut_doc_free(doc);
+    return code;
+}
+
+static int measure(struct bench *b, const char *model, const struct plan_options *options,
+                   double seconds, struct bench_result *ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    struct plan_options compile = *options;
+    int r = network_read(model, options->precision, &g, err);
+    if (compile.precision == PRECISION_INT8)
+        compile.precision = PRECISION_AUTO; /* the network says where */
+    if (r == 0)
+        r = plan_compile(g, &compile, &b->plan, err);
+    if (r == 0)
+        r = make_buffers(b, err);
+    struct bench_item item = {run_once, b};
+    struct bench_options how = {.seconds = seconds};
+    return r < 0 ? r : bench_run(&item, 1, &how, ret, err);
+}
+
+static int run(const struct cli_command *self, int argc, char **argv)
+{
+    const char *precision = "auto", *args[1] = {NULL};
+    int64_t threads = 1, batch = 1;
+    double seconds = 3;
+    bool json = false, layers = false;
+    const struct cli_option options[] = {
+        {.name = "precision",
+         .value = "P",
+         .kind = CLI_CHOICE,
+         .to = &precision,
+         .choices = "fp32|bf16|int8|auto",
+         .help = "arithmetic (default: auto, as the file says)"},
+        {.name = "threads",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &threads,
+         .min = 1,
+         .max = 1024,
+         .help = "threads of one inference (default: 1)"},
+        {.name = "batch",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &batch,
+         .min = 1,
+         .max = 4096,
+         .help = "samples in one inference (default: 1)"},
+        {.name = "seconds",
+         .value = "S",
+         .kind = CLI_REAL,
+         .to = &seconds,
+         .min = 0.01,
+         .max = 3600,
+         .help = "how long to measure (default: 3)"},
+        {.name = "layers",
+         .kind = CLI_FLAG,
+         .to = &layers,
+         .help = "also print the time of each layer"},
+        CLI_OPTION_JSON(&json),
+        CLI_OPTIONS_END,
+    };
+    int code = cli_parse(self, options, argc, argv, 1, 1, args);
+    if (code >= 0)
+        return code;
+    _cleanup_(bench_release) struct bench b = {0};
+    struct plan_options how = {.batch = batch, .threads = (int)threads};
+    struct bench_result t;
+    struct err err = {0};
+    if (precision_parse(precision, &how.precision, &err) < 0 ||
+        measure(&b, args[0], &how, seconds, &t, &err) < 0)
+        return cli_fail(&err);
+    if (json)
+        return print_json(&b, &t, threads, batch);
+    printf(
+        "p50 %.1f us   p90 %.1f us   %.0f images/s   (%s, %lld thread%s, batch %lld, %lld runs%s)\n"
+        "%s, %s, %s\n",
+        t.p50_us, t.p90_us, 1e6 * (double)batch / t.p50_us, main_precision(b.plan),
+        (long long)threads, threads == 1 ? "" : "s", (long long)batch, (long long)t.runs,
+        t.noisy ? "; noisy: something else was running" : "", nn_cpu(), nn_isa(), nn_version());
+    if (layers)
+        print_layers(&b, &err);
+    return err.code ? cli_fail(&err) : CLI_OK;
+}
+
+const struct cli_command cmd_bench = {
+    .name = "bench",
+    .usage = "MODEL [OPTION]...",
+    .summary = "measure how fast a network runs here",
+    .details =
+        "Median and 90th percentile of the time of one inference, input conversion included, on\n"
+        "Hone's own kernels. With --precision int8 a network that is not quantized runs in plain\n"
+        "int8 with ranges from noise: right for its speed, not for its answers.",
+    .examples = "  hone bench resnet56.onnx\n  hone bench resnet56.onnx --precision int8 --json\n"
+                "  hone bench faster/model.onnx --layers\n",
+    .run = run,
+};

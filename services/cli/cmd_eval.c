@@ -1,0 +1,372 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <yyjson.h>
+
+#include "services/cli/cli.h"
+#include "services/cli/network.h"
+#include "shared/base/fs.h"
+#include "shared/base/mem.h"
+#include "shared/base/pool.h"
+#include "shared/base/str.h"
+#include "shared/data/preprocess.h"
+#include "shared/nn/infer.h"
+
+#define DETECT_SAMPLES 400
+
+struct request {
+    const char *model, *data, *split, *preprocess, *precision, *reference;
+    int64_t limit, batch, threads;
+    bool json;
+};
+
+struct evaluation {
+    const struct request *request;
+    struct graph *g, *reference;
+    char *folder; /* temporary: the packed data */
+    struct dataset *ds;
+    struct dataset_report report;
+    struct preprocess pre;
+    char *pre_text;
+    const char *pre_how;
+    struct sample_view view;
+    struct infer_metrics metrics;
+    struct paired_drop drop; /* against the reference */
+    bool labelled;
+};
+
+static void evaluation_release(struct evaluation *e)
+{
+    sample_view_release(&e->view);
+    dataset_close(e->ds);
+    dataset_report_release(&e->report);
+    if (e->folder)
+        fs_remove_tree(e->folder, NULL);
+    free(e->folder);
+    free(e->pre_text);
+    graph_free(e->g);
+    graph_free(e->reference);
+}
+
+/* ---- the data ---- */
+
+static int open_data(struct evaluation *e, struct err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    const struct value *in = NULL;
+    struct dataset_pack_options options = {.threads = (int)e->request->threads};
+    int r = network_input(e->g, &in, err);
+    if (r < 0)
+        return err_wrap(err, "%s", e->request->model);
+    options.sample_rank = in->shape.rank - 1;
+    for (int i = 0; i < 3; i++)
+        options.sample_shape[i] = 1;
+    for (int i = 1; i < in->shape.rank; i++)
+        options.sample_shape[3 - in->shape.rank + i] = in->shape.dim[i];
+    e->folder = str_printf("%s/hone-eval-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    if (!e->folder)
+        return err_oom(err, "data");
+    if (!mkdtemp(e->folder)) {
+        r = err_set(err, ERR_PERMISSION_DENIED, "%s: cannot be made (set TMPDIR)", e->folder);
+        free(TAKE_PTR(e->folder));
+        return r;
+    }
+    _cleanup_(freep) char *packed = str_printf("%s/data", e->folder);
+    r = packed ? dataset_pack(e->request->data, &options, packed, &e->report, err)
+               : err_oom(err, "data");
+    return r < 0 ? r : dataset_open(packed, &e->ds, err);
+}
+
+static int64_t usable_classes(const struct evaluation *e, int64_t width)
+{
+    return dataset_classes(e->ds) <= width ? dataset_classes(e->ds) : 0;
+}
+
+/* ---- preprocessing: given, of the data, of the network, or the usual one that scores best ---- */
+
+static int run_network(const struct evaluation *e, const struct graph *g, struct sample_view *view,
+                       float **ret_logits, int64_t *ret_width, struct err *err)
+{
+    struct infer_options options = {.threads = (int)e->request->threads,
+                                    .batch = e->request->batch};
+    int r = precision_parse(e->request->precision, &options.precision, err);
+    if (r == 0)
+        r = infer_output_width(g, ret_width, err);
+    if (r < 0)
+        return r;
+    _cleanup_(freep) float *logits =
+        mem_calloc((size_t)view->n, (size_t)*ret_width * sizeof(float));
+    if (!logits)
+        return err_oom(err, "outputs");
+    r = infer_run(g, &options, view->n, sample_view_fill, view, logits, err);
+    if (r == 0)
+        *ret_logits = TAKE_PTR(logits);
+    return r;
+}
+
+static int detect(struct evaluation *e, struct err *err)
+{
+    int n = 0;
+    double best = -1;
+    const struct preprocess_convention *conventions = preprocess_conventions(&n);
+    int64_t available = dataset_count(e->ds, PART_TRAIN);
+    _cleanup_(sample_view_release) struct sample_view view = {0};
+    _cleanup_(freep) int32_t *labels = NULL;
+    int r = sample_view_init(&view, e->ds, PART_TRAIN, &preprocess_identity,
+                             available < DETECT_SAMPLES ? available : DETECT_SAMPLES, 1, err);
+    if (r == 0)
+        r = sample_view_labels(&view, &labels, err);
+    for (int i = 0; r == 0 && i < n; i++) {
+        _cleanup_(freep) float *logits = NULL;
+        struct infer_metrics metrics;
+        int64_t width = 0;
+        view.pre = conventions[i].pre;
+        r = run_network(e, e->g, &view, &logits, &width, err);
+        if (r < 0)
+            break;
+        infer_metrics(logits, NULL, labels, view.n, width, &metrics);
+        if (metrics.top1 > best) {
+            best = metrics.top1;
+            e->pre = conventions[i].pre;
+        }
+    }
+    return r;
+}
+
+static int choose_preprocess(struct evaluation *e, struct err *err)
+{
+    const char *of_network = graph_metadata(e->g, "hone.preprocess");
+    const char *text = e->request->preprocess ? e->request->preprocess
+                       : e->report.preprocess ? e->report.preprocess
+                                              : of_network;
+    int64_t width = 0;
+    int r = infer_output_width(e->g, &width, err);
+    e->pre = preprocess_identity;
+    if (r < 0)
+        return r;
+    if (text) {
+        e->pre_how = e->request->preprocess ? "given"
+                     : e->report.preprocess ? "dataset.json"
+                                            : "of the network";
+        r = preprocess_parse(text, &e->pre, err);
+    } else if (!dataset_is_picture(e->ds)) {
+        e->pre_how = "none";
+    } else if (usable_classes(e, width)) {
+        e->pre_how = "detected";
+        r = detect(e, err);
+    } else {
+        return err_set(err, ERR_FAILED_PRECONDITION, "%s",
+                       "say how pictures become inputs with --preprocess 'scale=... mean=... "
+                       "std=... order=rgb|bgr'");
+    }
+    if (r < 0)
+        return err_wrap(err, "preprocessing");
+    e->pre_text = preprocess_text(&e->pre);
+    return e->pre_text ? 0 : err_oom(err, "preprocessing");
+}
+
+/* ---- the score ---- */
+
+static int row_top(const float *row, int64_t width)
+{
+    int64_t top = 0;
+    for (int64_t k = 1; k < width; k++)
+        if (row[k] > row[top])
+            top = k;
+    return (int)top;
+}
+
+/* Per sample: right with labels, else as the reference says. */
+static int compare(struct evaluation *e, const float *logits, const float *reference,
+                   const int32_t *labels, int64_t width, struct err *err)
+{
+    _cleanup_(freep) uint8_t *parent = mem_calloc((size_t)e->view.n, 1);
+    _cleanup_(freep) uint8_t *child = mem_calloc((size_t)e->view.n, 1);
+    if (!parent || !child)
+        return err_oom(err, "scores");
+    for (int64_t i = 0; i < e->view.n; i++) {
+        int right = labels ? labels[i] : row_top(reference + i * width, width);
+        parent[i] = row_top(reference + i * width, width) == right;
+        child[i] = row_top(logits + i * width, width) == right;
+    }
+    infer_paired_drop(parent, child, e->view.n, &e->drop);
+    return 0;
+}
+
+static int score(struct evaluation *e, struct err *err)
+{
+    enum part part = PART_TEST;
+    _cleanup_(freep) int32_t *labels = NULL;
+    _cleanup_(freep) float *logits = NULL;
+    _cleanup_(freep) float *reference = NULL;
+    int64_t width = 0, reference_width = 0;
+    int r = part_parse(e->request->split, &part, err);
+    if (r < 0)
+        return r;
+    int64_t n = dataset_count(e->ds, part);
+    if (e->request->limit > 0 && e->request->limit < n)
+        n = e->request->limit;
+    if (n == 0)
+        return err_set(err, ERR_FAILED_PRECONDITION, "%s: the %s part is empty", e->request->data,
+                       e->request->split);
+    r = sample_view_init(&e->view, e->ds, part, &e->pre, n, 0, err);
+    if (r == 0)
+        r = run_network(e, e->g, &e->view, &logits, &width, err);
+    if (r == 0 && usable_classes(e, width))
+        r = sample_view_labels(&e->view, &labels, err);
+    if (r == 0 && e->reference)
+        r = run_network(e, e->reference, &e->view, &reference, &reference_width, err);
+    if (r < 0)
+        return r;
+    e->labelled = labels != NULL;
+    if (reference && reference_width != width)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s has %lld outputs, %s %lld", e->request->model,
+                       (long long)width, e->request->reference, (long long)reference_width);
+    if (!labels && !reference)
+        return err_set(err, ERR_FAILED_PRECONDITION,
+                       "%s has no labels for the network's %lld outputs; --reference MODEL scores "
+                       "fidelity to another network",
+                       e->request->data, (long long)width);
+    infer_metrics(logits, reference, labels, e->view.n, width, &e->metrics);
+    return reference ? compare(e, logits, reference, labels, width, err) : 0;
+}
+
+/* ---- printing ---- */
+
+static void add_real(yyjson_mut_doc *doc, yyjson_mut_val *root, const char *key, double value)
+{
+    if (isfinite(value))
+        yyjson_mut_obj_add_real(doc, root, key, value);
+}
+
+static int print_json(const struct evaluation *e)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_str(doc, root, "metric", e->labelled ? "top1" : "agreement");
+    add_real(doc, root, "value", e->labelled ? e->metrics.top1 : e->metrics.agreement);
+    yyjson_mut_obj_add_sint(doc, root, "n", e->metrics.n);
+    yyjson_mut_obj_add_str(doc, root, "part", e->request->split);
+    yyjson_mut_obj_add_str(doc, root, "preprocess", e->pre_text);
+    yyjson_mut_obj_add_str(doc, root, "preprocess_source", e->pre_how);
+    if (e->reference) {
+        add_real(doc, root, "agreement", e->metrics.agreement);
+        add_real(doc, root, "kl", e->metrics.kl);
+        add_real(doc, root, "drop_points", e->drop.points);
+        add_real(doc, root, "drop_upper95_points", e->drop.upper95_points);
+    }
+    char *text = yyjson_mut_write(doc, 0, NULL);
+    int code = text && puts(text) >= 0 ? CLI_OK : CLI_FAILED;
+    free(text);
+    yyjson_mut_doc_free(doc);
+    return code;
+}
+
+static void print_text(const struct evaluation *e)
+{
+    for (int i = 0; i < e->report.n_warnings; i++)
+        fprintf(stderr, "hone: %s\n", e->report.warnings[i]);
+    printf("preprocessing  %s (%s)\n", e->pre_text, e->pre_how);
+    if (e->labelled)
+        printf("top1           %.2f %% of %lld samples (%s part)\n", 100 * e->metrics.top1,
+               (long long)e->metrics.n, e->request->split);
+    if (e->reference)
+        printf("agreement      %.2f %% of %lld samples, KL %.4f nats\n"
+               "drop           %.2f points, at most %.2f (paired, one-sided 95 %%)\n",
+               100 * e->metrics.agreement, (long long)e->metrics.n, e->metrics.kl, e->drop.points,
+               e->drop.upper95_points);
+}
+
+static int run(const struct cli_command *self, int argc, char **argv)
+{
+    struct request q = {.split = "test", .precision = "auto", .threads = pool_cpus()};
+    const struct cli_option options[] = {
+        {.name = "data",
+         .value = "DATA",
+         .kind = CLI_TEXT,
+         .to = &q.data,
+         .help = "folder, tar, npz or npy with the data (required)"},
+        {.name = "split",
+         .value = "PART",
+         .kind = CLI_CHOICE,
+         .to = &q.split,
+         .choices = "test|search|train",
+         .help = "which part (default: test)"},
+        {.name = "preprocess",
+         .value = "TEXT",
+         .kind = CLI_TEXT,
+         .to = &q.preprocess,
+         .help = "how pixels become inputs (default: dataset.json, the network's own, or found)"},
+        {.name = "reference",
+         .value = "MODEL",
+         .kind = CLI_TEXT,
+         .to = &q.reference,
+         .help = "also compare with this network: agreement, KL, paired drop"},
+        {.name = "precision",
+         .value = "P",
+         .kind = CLI_CHOICE,
+         .to = &q.precision,
+         .choices = "auto|fp32|bf16",
+         .help = "arithmetic (default: auto, as the file says)"},
+        {.name = "limit",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.limit,
+         .max = 1e12,
+         .help = "only so many samples, of each class its share (default: all)"},
+        {.name = "batch",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.batch,
+         .max = 4096,
+         .help = "samples in one inference (default: chosen)"},
+        {.name = "threads",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.threads,
+         .min = 1,
+         .max = 1024,
+         .help = "threads (default: all processors)"},
+        CLI_OPTION_JSON(&q.json),
+        CLI_OPTIONS_END,
+    };
+    int code = cli_parse(self, options, argc, argv, 1, 1, &q.model);
+    if (code >= 0)
+        return code;
+    if (!q.data)
+        return cli_usage_error(self, "--data is missing: hone eval %s", self->usage);
+    _cleanup_(evaluation_release) struct evaluation e = {.request = &q};
+    struct err err = {0};
+    int r = network_read(q.model, PRECISION_AUTO, &e.g, &err);
+    if (r == 0 && q.reference)
+        r = network_read(q.reference, PRECISION_AUTO, &e.reference, &err);
+    if (r == 0)
+        r = open_data(&e, &err);
+    if (r == 0)
+        r = choose_preprocess(&e, &err);
+    if (r == 0)
+        r = score(&e, &err);
+    if (r < 0)
+        return cli_fail(&err);
+    if (q.json)
+        return print_json(&e);
+    print_text(&e);
+    return CLI_OK;
+}
+
+const struct cli_command cmd_eval = {
+    .name = "eval",
+    .usage = "MODEL --data DATA [OPTION]...",
+    .summary = "score a network on data",
+    .details =
+        "Accuracy (top1) where the data have labels for the network's outputs. With --reference,\n"
+        "fidelity to another network as well: the share of equal answers, the mean KL, and the\n"
+        "paired drop with the upper end of its one-sided 95 % interval.",
+    .examples =
+        "  hone eval resnet56.onnx --data cifar10.tar\n"
+        "  hone eval faster/model.onnx --data cifar10.tar --reference resnet56.onnx --json\n",
+    .run = run,
+};

@@ -1,0 +1,200 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <yyjson.h>
+
+#include "services/cli/cli.h"
+#include "services/cli/deliver.h"
+#include "services/cli/follow.h"
+#include "shared/base/fs.h"
+#include "shared/base/mem.h"
+#include "shared/data/preprocess.h"
+
+struct request {
+    const char *home, *data, *preprocess, *target, *objective, *out;
+    double max_drop;
+    int64_t budget_s, threads, batch, seed;
+    bool json, force;
+    char *model_path, *data_path;
+};
+
+static void request_release(struct request *q)
+{
+    free(q->model_path);
+    free(q->data_path);
+}
+
+/* Mistakes that can be seen before anything is started. */
+static int check_inputs(struct request *q, const char *model, struct err *err)
+{
+    struct preprocess preprocess;
+    if (fs_is_dir(model))
+        return err_set(err, ERR_INVALID_ARGUMENT, "model %s: is a folder, not an ONNX file", model);
+    if (fs_realpath(model, &q->model_path, err) < 0)
+        return err_wrap(err, "model");
+    if (fs_realpath(q->data, &q->data_path, err) < 0)
+        return err_wrap(err, "--data");
+    if (q->preprocess && preprocess_parse(q->preprocess, &preprocess, err) < 0)
+        return err_wrap(err, "--preprocess");
+    return 0;
+}
+
+static int submit(struct session *session, const struct request *q, char job[16], struct err *err)
+{
+    Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
+    Hone__V1__SubmitRequest request = HONE__V1__SUBMIT_REQUEST__INIT;
+    spec.version = 1;
+    spec.model_path = q->model_path;
+    spec.data_path = q->data_path;
+    spec.objective = strcmp(q->objective, "throughput") == 0 ? HONE__V1__OBJECTIVE__THROUGHPUT
+                     : strcmp(q->objective, "size") == 0     ? HONE__V1__OBJECTIVE__SIZE
+                                                             : HONE__V1__OBJECTIVE__LATENCY;
+    spec.max_drop = q->max_drop;
+    spec.has_max_drop = true;
+    spec.budget_s = (double)q->budget_s;
+    spec.threads = (uint32_t)q->threads;
+    spec.batch = (uint32_t)q->batch;
+    spec.seed = (uint64_t)q->seed;
+    spec.target = (char *)(q->target ? q->target : "");
+    spec.preprocess = (char *)(q->preprocess ? q->preprocess : "");
+    int r = session_new_job_id(job, err);
+    if (r < 0)
+        return r;
+    request.spec = &spec;
+    request.job_id = job;
+    _cleanup_(rpc_message_freep) Hone__V1__SubmitResponse *reply = NULL;
+    return session_call(session, "Submit", &request.base, 0, &reply, err);
+}
+
+static void say_submitted(const struct request *q, const char *job)
+{
+    if (q->json)
+        printf("{\"type\":\"submitted\",\"job\":\"%s\"}\n", job);
+    else
+        printf("Job %s: %s\n", job, q->model_path);
+    fflush(stdout);
+}
+
+static int optimize(const struct request *q)
+{
+    _cleanup_(freep) char *out_default = outdir_default(q->model_path);
+    _cleanup_(outdir_release) struct outdir out = {.lock_fd = -1};
+    _cleanup_(session_release) struct session session = {.attach_fd = -1};
+    struct screen screen;
+    char job[16] = "", state[16] = "";
+    struct err err = {0};
+    screen_init(&screen, stdout, q->json);
+    if (!out_default)
+        err_oom(&err, "out");
+    if (err.code || outdir_claim(q->out ? q->out : out_default, q->force, &out, &err) < 0 ||
+        session_open(q->home, &session, &err) < 0 || submit(&session, q, job, &err) < 0)
+        return cli_fail(&err);
+    say_submitted(q, job);
+    int r = outdir_note(&out, job, &err);
+    if (r == 0)
+        r = follow_job(&session, job, &screen, state, &err);
+    if (r == -ERR_CANCELLED)
+        return follow_say_interrupted(&session, q->home, job);
+    return r < 0 ? cli_fail(&err) : deliver(&session, job, &out, q->json);
+}
+
+static int run(const struct cli_command *self, int argc, char **argv)
+{
+    _cleanup_(request_release) struct request q = {
+        .objective = "latency", .max_drop = 1.0, .threads = 1, .batch = 1};
+    const struct cli_option options[] = {
+        {.name = "data",
+         .value = "DATA",
+         .kind = CLI_TEXT,
+         .to = &q.data,
+         .help = "folder, tar, npz or npy with the data (required)"},
+        {.name = "preprocess",
+         .value = "TEXT",
+         .kind = CLI_TEXT,
+         .to = &q.preprocess,
+         .help = "how pixels become inputs (default: found by trying the usual ways)"},
+        {.name = "target",
+         .value = "TARGET",
+         .kind = CLI_TEXT,
+         .to = &q.target,
+         .help = "hardware to be fast on (default: this machine)"},
+        {.name = "objective",
+         .value = "WHAT",
+         .kind = CLI_CHOICE,
+         .to = &q.objective,
+         .choices = "latency|throughput|size",
+         .help = "what to improve (default: latency)"},
+        {.name = "max-drop",
+         .value = "POINTS",
+         .kind = CLI_REAL,
+         .to = &q.max_drop,
+         .max = 100,
+         .help = "accuracy that may be lost, in points (default: 1.0)"},
+        {.name = "budget",
+         .value = "TIME",
+         .kind = CLI_SECONDS,
+         .to = &q.budget_s,
+         .max = 2592000,
+         .help = "stop improving after this time, such as 90s, 15m, 2h (default: none)"},
+        {.name = "threads",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.threads,
+         .min = 1,
+         .max = 1024,
+         .help = "threads of one inference (default: 1)"},
+        {.name = "batch",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.batch,
+         .min = 1,
+         .max = 4096,
+         .help = "samples in one inference (default: 1)"},
+        {.name = "seed",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &q.seed,
+         .max = 9e15,
+         .help = "seed of every random choice (default: 0)"},
+        {.name = "out",
+         .value = "DIR",
+         .kind = CLI_TEXT,
+         .to = &q.out,
+         .help = "where the results go (default: hone-out/MODEL)"},
+        {.name = "force",
+         .kind = CLI_FLAG,
+         .to = &q.force,
+         .help = "write into a folder that holds other files"},
+        {.name = "json",
+         .kind = CLI_FLAG,
+         .to = &q.json,
+         .help = "print one JSON object per event"},
+        CLI_OPTION_HOME(&q.home),
+        CLI_OPTIONS_END,
+    };
+    const char *args[1] = {NULL};
+    int code = cli_parse(self, options, argc, argv, 1, 1, args);
+    if (code >= 0)
+        return code;
+    if (!q.data)
+        return cli_usage_error(self, "--data is missing: hone optimize %s", self->usage);
+    struct err err = {0};
+    if (check_inputs(&q, args[0], &err) < 0)
+        return cli_fail(&err);
+    return optimize(&q);
+}
+
+const struct cli_command cmd_optimize = {
+    .name = "optimize",
+    .usage = "MODEL --data DATA [OPTION]...",
+    .summary = "make a network faster on this machine, within a limit on its accuracy",
+    .details =
+        "Starts Hone on this machine when it is not up, submits the job and shows its progress.\n"
+        "In the end model.onnx, result.json, report.html and manifest.json lie in --out.\n"
+        "Ctrl-C ends the showing, not the job.\n\n"
+        "DATA: a folder or tar with train/CLASS/*.png|jpg and test/CLASS/..., or .npz, .npy.\n"
+        "TEXT: 'scale=1/255 mean=0.485,0.456,0.406 std=0.229,0.224,0.225 order=rgb'.",
+    .examples = "  hone optimize resnet56.onnx --data cifar10.tar --out faster\n"
+                "  hone optimize net.onnx --data photos/ --max-drop 0.3 --threads 4 --json\n",
+    .run = run,
+};

@@ -1,0 +1,76 @@
+#include "services/cli/network.h"
+
+#include <stdlib.h>
+
+#include "shared/base/mem.h"
+#include "shared/graph/infer.h"
+#include "shared/graph/onnx.h"
+#include "shared/graph/passes.h"
+#include "shared/nn/quantize.h"
+
+static bool is_quantized(const struct graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        if (!g->nodes[i]->dead && g->nodes[i]->op == OP_DEQUANTIZE_LINEAR)
+            return true;
+    return false;
+}
+
+/* Every layer that can, in 8 bits. */
+static int quantize_all(struct graph **g, struct err *err)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
+    const char *const *layers = NULL;
+    int n = 0;
+    int r = arena ? quant_layers(*g, arena, &layers, &n, err) : err_oom(err, "int8");
+    if (r < 0)
+        return r;
+    _cleanup_(freep) struct quant_choice *choices = mem_calloc((size_t)n + 1, sizeof(*choices));
+    struct quant_options options = {0};
+    struct graph *quantized = NULL;
+    if (!choices)
+        return err_oom(err, "int8");
+    for (int i = 0; i < n; i++)
+        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
+    r = quant_calibrate_noise(*g, 1, &ranges, err);
+    if (r >= 0)
+        r = quant_rewrite(*g, choices, n, &ranges, &options, &quantized, err);
+    if (r < 0)
+        return r;
+    graph_free(*g);
+    *g = quantized;
+    return 0;
+}
+
+int network_read(const char *path, enum precision precision, struct graph **ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int r = onnx_read_file(path, NULL, &g, err);
+    if (r >= 0)
+        r = pass_simplify(g, err);
+    if (r >= 0)
+        graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
+    if (r >= 0 && precision == PRECISION_INT8 && !is_quantized(g))
+        r = quantize_all(&g, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(g);
+    return 0;
+}
+
+int network_input(const struct graph *g, const struct value **ret, struct err *err)
+{
+    if (g->n_inputs != 1)
+        return err_set(err, ERR_UNIMPLEMENTED, "the network has %d inputs; one is supported",
+                       g->n_inputs);
+    const struct value *in = g->values[g->inputs[0]];
+    if (in->dtype != DTYPE_F32 || in->shape.rank < 2 || in->shape.rank > 4) {
+        char text[128];
+        return err_set(err, ERR_UNIMPLEMENTED,
+                       "input '%s' is %s %s; float32 with 2 to 4 dimensions is supported", in->name,
+                       dtype_name(in->dtype), shape_text(&in->shape, text));
+    }
+    *ret = in;
+    return 0;
+}

@@ -1,0 +1,127 @@
+#include "services/cli/results.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <yyjson.h>
+
+#include "shared/base/fs.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+
+#define MAX_RESULT_BYTES ((size_t)64 * 1024 * 1024)
+
+struct results {
+    yyjson_doc *doc;
+    yyjson_val *root;
+};
+
+int results_read(const char *path, struct results **ret, struct err *err)
+{
+    _cleanup_(freep) void *text = NULL;
+    size_t bytes = 0;
+    int r = fs_read(path, MAX_RESULT_BYTES, &text, &bytes, err);
+    if (r < 0)
+        return r;
+    yyjson_doc *doc = yyjson_read(text, bytes, 0);
+    if (!yyjson_is_obj(yyjson_doc_get_root(doc))) {
+        yyjson_doc_free(doc);
+        return err_set(err, ERR_DATA_LOSS, "%s: not a JSON object", path);
+    }
+    struct results *results = calloc(1, sizeof(*results));
+    if (!results) {
+        yyjson_doc_free(doc);
+        return err_oom(err, path);
+    }
+    *results = (struct results){doc, yyjson_doc_get_root(doc)};
+    *ret = results;
+    return 0;
+}
+
+struct results *results_free(struct results *results)
+{
+    if (results)
+        yyjson_doc_free(results->doc);
+    free(results);
+    return NULL;
+}
+
+void results_freep(struct results **results)
+{
+    *results = results_free(*results);
+}
+
+static const char *text_of(yyjson_val *object, const char *key)
+{
+    const char *text = yyjson_get_str(yyjson_obj_get(object, key));
+    return text ? text : "";
+}
+
+bool results_has_gain(const struct results *results)
+{
+    size_t i, n;
+    yyjson_val *one;
+    yyjson_arr_foreach(yyjson_obj_get(results->root, "results"), i, n, one)
+    {
+        yyjson_val *within = yyjson_obj_get(one, "within_limit");
+        if (yyjson_get_num(yyjson_obj_get(one, "speedup_fp32")) > 1 &&
+            (!within || yyjson_get_bool(within)))
+            return true;
+    }
+    return false;
+}
+
+/* A number in `width` columns, or a dash where there is none. */
+static void cell(FILE *out, yyjson_val *object, const char *key, double factor, int width,
+                 int digits, const char *unit)
+{
+    yyjson_val *value = yyjson_obj_get(object, key);
+    char text[64] = "-";
+    if (yyjson_is_num(value))
+        snprintf(text, sizeof(text), "%.*f%s", digits, factor * yyjson_get_num(value), unit);
+    fprintf(out, " %*s", width, text);
+}
+
+static void row(FILE *out, const char *name, yyjson_val *network, bool chosen)
+{
+    char size[32] = "-";
+    yyjson_val *bytes = yyjson_obj_get(network, "bytes");
+    if (yyjson_is_num(bytes))
+        str_bytes(yyjson_get_num(bytes), size);
+    fprintf(out, "%c %-18.18s", chosen ? '*' : ' ', name);
+    cell(out, network, "p50_us", 1, 10, 1, "");
+    cell(out, network, "p90_us", 1, 10, 1, "");
+    cell(out, network, "speedup_fp32", 1, 8, 2, "x");
+    cell(out, network, "speedup_int8", 1, 8, 2, "x");
+    cell(out, network, "value", 100, 9, 2, " %");
+    cell(out, network, "drop_points", 1, 7, 2, "");
+    cell(out, network, "drop_upper95_points", 1, 7, 2, "");
+    fprintf(out, " %10s\n", size);
+}
+
+void results_print(const struct results *results, FILE *out)
+{
+    yyjson_val *root = results->root, *base = yyjson_obj_get(root, "baseline"), *one;
+    const char *chosen = text_of(root, "chosen"), *metric = text_of(base, "metric");
+    size_t i, n;
+    if (*text_of(root, "verdict"))
+        fprintf(out, "%s\n\n", text_of(root, "verdict"));
+    fprintf(out, "  %-18s %10s %10s %8s %8s %9s %7s %7s %10s\n", "network", "p50 us", "p90 us",
+            "vs fp32", "vs int8", *metric ? metric : "accuracy", "drop", "at most", "size");
+    row(out, "original fp32", base, strcmp(chosen, "baseline") == 0);
+    if (yyjson_is_obj(yyjson_obj_get(root, "plain_int8")))
+        row(out, "original int8", yyjson_obj_get(root, "plain_int8"), false);
+    yyjson_arr_foreach(yyjson_obj_get(root, "results"), i, n, one)
+        row(out, text_of(one, "name"), one, strcmp(text_of(one, "name"), chosen) == 0);
+    fprintf(out,
+            "\n  drop: points below the original; at most: upper end of the paired one-sided "
+            "95 %% interval;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",
+            yyjson_get_num(yyjson_obj_get(base, "threads")),
+            yyjson_get_num(yyjson_obj_get(base, "batch")),
+            text_of(yyjson_obj_get(root, "hardware"), "cpu"),
+            text_of(yyjson_obj_get(root, "hardware"), "isa"));
+}
+
+char *results_line(const struct results *results)
+{
+    return yyjson_write(results->doc, 0, NULL);
+}

@@ -1,0 +1,298 @@
+#include "services/cli/screen.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <yyjson.h>
+
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+
+#define PLAIN_INTERVAL_NS ((int64_t)5 * 1000000000)
+#define BAR 10
+#define FORGET_MS 20000 /* a stage that has said nothing for so long is over */
+
+void screen_init(struct screen *s, FILE *out, bool json)
+{
+    const char *term = getenv("TERM");
+    bool dumb = !term || !*term || strcmp(term, "dumb") == 0;
+    *s = (struct screen){.out = out, .columns = 80};
+    s->mode = json ? SCREEN_JSON : isatty(fileno(out)) && !dumb ? SCREEN_TERMINAL : SCREEN_PLAIN;
+}
+
+/* ---- the block on a terminal ---- */
+
+static void erase_block(struct screen *s)
+{
+    if (s->block_lines > 0)
+        fprintf(s->out, "\x1b[%dA\x1b[J", s->block_lines);
+    s->block_lines = 0;
+}
+
+/* Text from events may hold anything: control characters must not reach the terminal. */
+static void put_line(const struct screen *s, const char *text, int limit)
+{
+    int n = 0;
+    for (const char *p = text; *p && (limit <= 0 || n < limit); p++) {
+        unsigned char c = (unsigned char)*p;
+        if (c < 0x20 || c == 0x7f)
+            c = ' ';
+        fputc(c, s->out);
+        n += (c & 0xc0) != 0x80;
+    }
+    fputc('\n', s->out);
+}
+
+/* On a terminal a bar, in plain lines the numbers behind it: 80 columns hold one of them. */
+static void describe_stage(const struct screen_stage *g, bool bar, struct strbuf *line)
+{
+    char text[32], fill[BAR + 1];
+    double share = g->total > 0 ? g->done / g->total : 0;
+    share = share < 0 ? 0 : share > 1 ? 1 : share;
+    strbuf_printf(line, "  %-28s ", g->name);
+    if (bar && g->total > 0) {
+        memset(fill, '.', BAR);
+        memset(fill, '#', (size_t)(share * BAR));
+        fill[BAR] = 0;
+        strbuf_printf(line, "[%s] %3.0f %%", fill, 100 * share);
+    } else if (g->total > 0) {
+        strbuf_printf(line, "%3.0f %%  %.10g/%.10g %s", 100 * share, g->done, g->total, g->unit);
+    } else {
+        strbuf_printf(line, "%.10g %s", g->done, g->unit);
+    }
+    if (g->rate > 0)
+        strbuf_printf(line, "  %.3g %s/s", g->rate, g->unit);
+    if (g->eta_s > 0)
+        strbuf_printf(line, "  %s left", str_seconds(g->eta_s, text));
+}
+
+static void draw_block(struct screen *s)
+{
+    struct winsize size;
+    if (ioctl(fileno(s->out), TIOCGWINSZ, &size) == 0 && size.ws_col > 20)
+        s->columns = size.ws_col;
+    for (int i = 0; i < s->n_stages; i++) {
+        _cleanup_(strbuf_release) struct strbuf line = {0};
+        describe_stage(&s->stages[i], true, &line);
+        put_line(s, line.failed ? "" : line.data, s->columns - 1);
+        s->block_lines++;
+    }
+    if (*s->best) {
+        _cleanup_(freep) char *line = str_printf("  %-28s %s", "best so far", s->best);
+        put_line(s, line ? line : "", s->columns - 1);
+        s->block_lines++;
+    }
+    fflush(s->out);
+}
+
+/* A line that stays. */
+static void say(struct screen *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct screen *s, const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    erase_block(s);
+    put_line(s, text, 0);
+}
+
+/* ---- stages ---- */
+
+static const char *text_of(yyjson_val *event, const char *key)
+{
+    const char *text = yyjson_get_str(yyjson_obj_get(event, key));
+    return text ? text : "";
+}
+
+static bool is_type(yyjson_val *event, const char *type)
+{
+    return strcmp(text_of(event, "type"), type) == 0;
+}
+
+static double number_of(yyjson_val *event, const char *key)
+{
+    return yyjson_get_num(yyjson_obj_get(event, key));
+}
+
+static void remove_stage(struct screen *s, int i)
+{
+    memmove(&s->stages[i], &s->stages[i + 1], (size_t)(s->n_stages - i - 1) * sizeof(s->stages[0]));
+    s->n_stages--;
+}
+
+/* What this event's task was at before, and what says nothing any more. */
+static void forget_stages(struct screen *s, yyjson_val *event)
+{
+    int64_t now_ms = (int64_t)number_of(event, "time_ms");
+    for (int i = s->n_stages - 1; i >= 0; i--)
+        if (strcmp(s->stages[i].task, text_of(event, "task")) == 0 ||
+            now_ms - s->stages[i].last_ms > FORGET_MS)
+            remove_stage(s, i);
+}
+
+static struct screen_stage *stage_of(struct screen *s, yyjson_val *event)
+{
+    struct screen_stage fresh = {.shown_ns = s->now_ns};
+    str_copy(fresh.task, sizeof(fresh.task), text_of(event, "task"));
+    for (int i = 0; i < s->n_stages; i++)
+        if (strcmp(s->stages[i].task, fresh.task) == 0 &&
+            strcmp(s->stages[i].name, text_of(event, "stage")) == 0)
+            return &s->stages[i];
+    forget_stages(s, event);
+    str_copy(fresh.name, sizeof(fresh.name), text_of(event, "stage"));
+    str_copy(fresh.unit, sizeof(fresh.unit), text_of(event, "unit"));
+    fresh.first_ms = fresh.last_ms = (int64_t)number_of(event, "time_ms");
+    if (s->n_stages == SCREEN_STAGES)
+        remove_stage(s, 0);
+    s->stages[s->n_stages] = fresh;
+    return &s->stages[s->n_stages++];
+}
+
+static void stage_done(struct screen *s, struct screen_stage *g)
+{
+    char took[32];
+    say(s, "  %-28s done: %.10g%s%s in %s", g->name, g->total, *g->unit ? " " : "", g->unit,
+        str_seconds((double)(g->last_ms - g->first_ms) / 1000, took));
+    remove_stage(s, (int)(g - s->stages));
+}
+
+static void on_progress(struct screen *s, yyjson_val *event)
+{
+    struct screen_stage *g = stage_of(s, event);
+    g->done = number_of(event, "done");
+    g->total = number_of(event, "total");
+    g->rate = number_of(event, "rate");
+    g->eta_s = number_of(event, "eta_s");
+    g->last_ms = (int64_t)number_of(event, "time_ms");
+    if (g->total > 0 && g->done >= g->total) {
+        stage_done(s, g);
+    } else if (s->mode == SCREEN_PLAIN && s->now_ns - g->shown_ns >= PLAIN_INTERVAL_NS) {
+        _cleanup_(strbuf_release) struct strbuf line = {0};
+        describe_stage(g, false, &line);
+        g->shown_ns = s->now_ns;
+        if (!line.failed)
+            put_line(s, line.data, 0);
+    }
+}
+
+/* ---- other events ---- */
+
+static void on_best(struct screen *s, yyjson_val *event)
+{
+    struct strbuf line = {0};
+    strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
+                  number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
+    if (yyjson_obj_get(event, "value"))
+        strbuf_printf(&line, ", %s %.2f %% (drop %.2f)", text_of(event, "metric"),
+                      100 * number_of(event, "value"), number_of(event, "drop_points"));
+    if (!line.failed)
+        str_copy(s->best, sizeof(s->best), line.data);
+    strbuf_release(&line);
+    if (s->mode == SCREEN_PLAIN)
+        say(s, "  %-28s %s", "best so far", s->best);
+}
+
+static void on_baseline(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s %s %.2f %% on %.0f samples, %.1f M MACs, %.3f M parameters", "original",
+        text_of(event, "metric"), 100 * number_of(event, "value"), number_of(event, "n"),
+        number_of(event, "macs") / 1e6, number_of(event, "parameters") / 1e6);
+}
+
+static void on_preprocess(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s %s, by %s (%.3f; the next best %.3f): --preprocess '%s'", "preprocessing",
+        text_of(event, "name"), text_of(event, "by"), number_of(event, "score"),
+        number_of(event, "next"), text_of(event, "text"));
+}
+
+static void on_model(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s median error %.1f %% on %.0f assembled networks", "latency model",
+        100 * number_of(event, "median_error"), number_of(event, "networks"));
+}
+
+static bool is_origin(const char *key)
+{
+    static const char *const keys[] = {"type", "service", "kind", "task", "time_ms", "artifact"};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Any other event: its type and what it says, as it stands. */
+static void on_other(struct screen *s, yyjson_val *event)
+{
+    struct strbuf line = {0};
+    yyjson_obj_iter it = yyjson_obj_iter_with(event);
+    for (yyjson_val *key; (key = yyjson_obj_iter_next(&it)) != NULL;) {
+        const char *name = yyjson_get_str(key);
+        yyjson_val *value = yyjson_obj_iter_get_val(key);
+        if (is_origin(name))
+            continue;
+        bool plain = strcmp(name, "text") == 0 || strcmp(name, "what") == 0 ||
+                     strcmp(name, "error") == 0 || strcmp(name, "reason") == 0;
+        strbuf_add(&line, line.length ? ", " : "");
+        if (!plain)
+            strbuf_printf(&line, "%s ", name);
+        char *text = yyjson_is_str(value) ? NULL : yyjson_val_write(value, 0, NULL);
+        strbuf_add(&line, text ? text : yyjson_is_str(value) ? yyjson_get_str(value) : "?");
+        free(text);
+    }
+    if (!line.failed)
+        say(s, "  %-28s %s", text_of(event, "type"), line.data ? line.data : "");
+    strbuf_release(&line);
+}
+
+static void show(struct screen *s, yyjson_val *event)
+{
+    static const struct {
+        const char *type;
+        void (*show)(struct screen *, yyjson_val *);
+    } known[] = {{"progress", on_progress},
+                 {"best", on_best},
+                 {"baseline", on_baseline},
+                 {"preprocess", on_preprocess},
+                 {"model", on_model}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (is_type(event, known[i].type)) {
+            known[i].show(s, event);
+            return;
+        }
+    if (is_type(event, "retried") || is_type(event, "dead"))
+        forget_stages(s, event); /* what the task was at begins again, or never */
+    on_other(s, event);
+}
+
+void screen_event(struct screen *s, const char *json)
+{
+    if (s->mode == SCREEN_JSON) {
+        fprintf(s->out, "%s\n", json);
+        fflush(s->out);
+        return;
+    }
+    yyjson_doc *doc = yyjson_read(json, strlen(json), 0);
+    yyjson_val *event = yyjson_doc_get_root(doc);
+    if (yyjson_is_obj(event))
+        show(s, event);
+    else
+        say(s, "  %s", json);
+    yyjson_doc_free(doc);
+    if (s->mode == SCREEN_TERMINAL) {
+        erase_block(s);
+        draw_block(s);
+    }
+    fflush(s->out);
+}
+
+void screen_close(struct screen *s)
+{
+    if (s->mode == SCREEN_TERMINAL)
+        erase_block(s);
+    fflush(s->out);
+}

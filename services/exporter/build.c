@@ -1,0 +1,345 @@
+/*
+ * Task "build": one network with a precision for each layer, as a QDQ file, scored on the search
+ * part. What is scored is the file as written, read back.
+ */
+#include "services/exporter/build.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <yyjson.h>
+
+#include "services/exporter/exporter.h"
+#include "shared/base/str.h"
+#include "shared/graph/cuts.h"
+#include "shared/graph/onnx.h"
+#include "shared/nn/logits.h"
+#include "shared/nn/ranges.h"
+
+struct build {
+    struct work_task *task;
+    const Hone__V1__BuildTask *order;
+    const job_state *state;
+    struct graph *parent, *child;
+    struct arena *arena;
+    int n_choices;
+    struct quant_choice *choices; /* one for each layer that can be lowered */
+    job_network *network;         /* what comes out */
+};
+
+static void build_release(struct build *b)
+{
+    graph_free(b->parent);
+    graph_free(b->child);
+    arena_free(b->arena);
+    message_free(b->network);
+}
+
+/* ---- precisions ---- */
+
+static struct quant_choice *choice_of(struct build *b, const char *layer)
+{
+    for (int i = 0; i < b->n_choices; i++)
+        if (strcmp(b->choices[i].layer, layer) == 0)
+            return &b->choices[i];
+    return NULL;
+}
+
+static int choose(struct build *b, struct err *err)
+{
+    const char *const *names;
+    int rc = quant_layers(b->parent, b->arena, &names, &b->n_choices, err);
+    if (rc < 0)
+        return rc;
+    b->choices = arena_alloc(b->arena, (size_t)b->n_choices + 1, sizeof(*b->choices));
+    if (!b->choices)
+        return err_oom(err, "the choice of precisions");
+    for (int i = 0; i < b->n_choices; i++)
+        b->choices[i] = (struct quant_choice){
+            .layer = names[i],
+            .precision = b->order->all_int8 ? PRECISION_INT8 : PRECISION_FP32,
+        };
+    for (size_t i = 0; i < b->order->n_layers && !b->order->all_int8; i++) {
+        const Hone__V1__LayerChoice *wanted = b->order->layers[i];
+        enum precision precision;
+        rc = precision_parse(wanted->precision, &precision, err);
+        if (rc < 0)
+            return err_wrap(err, "layer '%s'", wanted->layer);
+        struct quant_choice *choice = choice_of(b, wanted->layer);
+        if (choice)
+            choice->precision = precision;
+        else if (precision != PRECISION_FP32)
+            return err_set(err, ERR_INVALID_ARGUMENT, "layer '%s' cannot run in %s", wanted->layer,
+                           wanted->precision);
+    }
+    return 0;
+}
+
+/* ---- the network ---- */
+
+static int quantize(struct build *b, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__Ranges *message = NULL;
+    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
+    int rc = message_load(b->task->store, b->state->ranges, &hone__v1__ranges__descriptor, &message,
+                          err);
+    if (rc == 0)
+        rc = ranges_from_message(message, &ranges, err);
+    if (rc < 0)
+        return rc;
+    const struct quant_options options = {.weight_bits = build_weight_bits(b->state)};
+    return quant_rewrite(b->parent, b->choices, b->n_choices, &ranges, &options, &b->child, err);
+}
+
+static int correct(struct build *b, struct err *err)
+{
+    bool any = false;
+    for (int i = 0; i < b->n_choices; i++)
+        any |= b->choices[i].precision == PRECISION_INT8;
+    if (!any)
+        return 0;
+    _cleanup_(build_samples_release) struct build_samples samples = {0};
+    int rc = build_open_samples(b->task, b->state, PART_TRAIN, CALIBRATION_SAMPLES, &samples, err);
+    if (rc < 0)
+        return rc;
+    char stage[128];
+    snprintf(stage, sizeof(stage), "build %.64s: correct biases", b->order->name);
+    struct build_progress progress = {b->task, stage};
+    const struct infer_options infer = {
+        .threads = b->task->threads,
+        .progress = build_on_progress,
+        .progress_ctx = &progress,
+    };
+    return quant_correct_bias(b->parent, b->child, &infer, samples.view.n, sample_view_fill,
+                              &samples.view, err);
+}
+
+/* {"conv1":"int8", ...} */
+static int layers_json(const struct build *b, char **ret, struct err *err)
+{
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = doc ? yyjson_mut_obj(doc) : NULL;
+    bool ok = root != NULL;
+    for (int i = 0; i < b->n_choices && ok; i++) /* names outlive the document */
+        ok = yyjson_mut_obj_add_str(doc, root, b->choices[i].layer,
+                                    precision_name(b->choices[i].precision));
+    if (ok)
+        yyjson_mut_doc_set_root(doc, root);
+    *ret = ok ? yyjson_mut_write(doc, 0, NULL) : NULL;
+    yyjson_mut_doc_free(doc);
+    return *ret ? 0 : err_oom(err, "the list of layers");
+}
+
+static int describe(struct build *b, struct err *err)
+{
+    _cleanup_(freep) char *layers = NULL;
+    char seed[32], samples[32], bits[8];
+    int rc = layers_json(b, &layers, err);
+    snprintf(seed, sizeof(seed), "%llu", (unsigned long long)b->state->spec->seed);
+    snprintf(samples, sizeof(samples), "%d", CALIBRATION_SAMPLES);
+    snprintf(bits, sizeof(bits), "%d", build_weight_bits(b->state));
+    const char *const facts[][2] = {
+        {"hone.version", HONE_VERSION},
+        {"hone.name", b->order->name},
+        {"hone.parent", b->state->model},
+        {"hone.layers", layers},
+        {"hone.preprocess", b->state->preprocess->text},
+        {"hone.seed", seed},
+        {"hone.calibration_samples", samples},
+        {"hone.weight_bits", bits},
+    };
+    for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]) && rc == 0; i++)
+        rc = graph_set_metadata(b->child, facts[i][0], facts[i][1], err);
+    return rc;
+}
+
+/* ---- the file ---- */
+
+static int add_layers(struct build *b, struct err *err)
+{
+    for (int i = 0; i < b->n_choices; i++) {
+        Hone__V1__LayerChoice *layer = message_new(&hone__v1__layer_choice__descriptor, err);
+        if (!layer)
+            return -ERR_RESOURCE_EXHAUSTED;
+        int rc = message_set(&layer->layer, b->choices[i].layer, err);
+        if (rc == 0)
+            rc = message_set(&layer->precision, precision_name(b->choices[i].precision), err);
+        if (rc == 0)
+            rc = message_append(&b->network->layers, &b->network->n_layers, layer, err);
+        if (rc < 0) {
+            message_free(layer);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* Writes the file, and reads it back as what will be scored. */
+static int export(struct build *b, struct graph **ret, struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes = 0;
+    char name[HASH_HEX_BYTES];
+    int rc = onnx_write_bytes(b->child, &data, &bytes, err);
+    if (rc == 0)
+        rc = store_put(b->task->store, data, bytes, name, err);
+    if (rc == 0)
+        rc = message_set(&b->network->artifact, name, err);
+    if (rc == 0)
+        rc = message_set(&b->network->name, b->order->name, err);
+    if (rc == 0)
+        rc = add_layers(b, err);
+    const struct cost cost = graph_cost(b->parent);
+    b->network->bytes = bytes;
+    b->network->macs = (uint64_t)cost.macs;
+    b->network->parameters = (uint64_t)cost.parameters;
+    b->network->predicted_us = b->order->predicted_us;
+    b->network->predicted_kl = b->order->predicted_kl;
+    return rc < 0 ? rc : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
+}
+
+/* ---- scoring ---- */
+
+static int64_t argmax(const float *row, int64_t width)
+{
+    int64_t top = 0;
+    for (int64_t k = 1; k < width; k++)
+        if (row[k] > row[top])
+            top = k;
+    return top;
+}
+
+/* Without labels the original is right by definition. */
+static int add_drop(const struct logits *original, const float *logits, const int32_t *labels,
+                    Hone__V1__Accuracy *accuracy, struct err *err)
+{
+    const int64_t n = original->n, width = original->width;
+    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
+    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
+    if (!was || !is)
+        return err_oom(err, "a score");
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t old_top = argmax(original->rows + i * width, width);
+        const int64_t truth = labels ? labels[i] : old_top;
+        was[i] = old_top == truth;
+        is[i] = argmax(logits + i * width, width) == truth;
+    }
+    struct paired_drop drop;
+    infer_paired_drop(was, is, n, &drop);
+    accuracy->drop_points = drop.points;
+    accuracy->drop_upper95_points = drop.upper95_points;
+    accuracy->worse = (uint64_t)drop.worse;
+    accuracy->better = (uint64_t)drop.better;
+    return 0;
+}
+
+static int add_accuracy(struct build *b, const struct logits *original, const float *logits,
+                        const int32_t *labels, struct err *err)
+{
+    Hone__V1__Accuracy *a = message_new(&hone__v1__accuracy__descriptor, err);
+    if (!a)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int rc = message_append(&b->network->accuracies, &b->network->n_accuracies, a, err);
+    if (rc < 0) {
+        message_free(a);
+        return rc;
+    }
+    struct infer_metrics m;
+    infer_metrics(logits, original->rows, labels, original->n, original->width, &m);
+    a->value = labels ? m.top1 : m.agreement;
+    a->kl = m.kl;
+    a->agreement = m.agreement;
+    a->n = (uint64_t)original->n;
+    char name[HASH_HEX_BYTES];
+    rc = add_drop(original, logits, labels, a, err);
+    if (rc == 0)
+        rc = logits_write(b->task->store, logits, original->n, original->width, name, err);
+    if (rc == 0)
+        rc = message_set(&a->predictions, name, err);
+    if (rc == 0)
+        rc = message_set(&a->metric, b->state->metric, err);
+    if (rc == 0)
+        rc = message_set(&a->part, part_name(PART_SEARCH), err);
+    return rc < 0 ? rc : message_set(&a->engine, "hone", err);
+}
+
+static int score(struct build *b, const struct graph *g, struct err *err)
+{
+    _cleanup_(build_samples_release) struct build_samples samples = {0};
+    _cleanup_(logits_release) struct logits original = {0};
+    _cleanup_(freep) int32_t *labels = NULL;
+    int64_t width = 0;
+    const Hone__V1__Accuracy *was = state_accuracy(b->state->baseline, "search", "hone");
+    if (!was)
+        return err_set(err, ERR_FAILED_PRECONDITION,
+                       "the original was not scored on the search part");
+    int rc = build_open_samples(b->task, b->state, PART_SEARCH, 0, &samples, err);
+    if (rc == 0)
+        rc = logits_read(b->task->store, was->predictions, &original, err);
+    if (rc == 0 && b->state->data->labels_usable)
+        rc = sample_view_labels(&samples.view, &labels, err);
+    if (rc == 0)
+        rc = infer_output_width(g, &width, err);
+    if (rc < 0)
+        return rc;
+    if (original.n != samples.view.n || original.width != width)
+        return err_set(err, ERR_FAILED_PRECONDITION,
+                       "the original's outputs do not fit the search part");
+    _cleanup_(freep) float *logits = mem_aligned((size_t)(original.n * width) * sizeof(float));
+    if (!logits)
+        return err_oom(err, "a score");
+    char stage[128];
+    snprintf(stage, sizeof(stage), "build %.64s: score", b->order->name);
+    struct build_progress progress = {b->task, stage};
+    const struct infer_options options = {
+        .threads = b->task->threads,
+        .progress = build_on_progress,
+        .progress_ctx = &progress,
+    };
+    rc = infer_run(g, &options, original.n, sample_view_fill, &samples.view, logits, err);
+    return rc < 0 ? rc : add_accuracy(b, &original, logits, labels, err);
+}
+
+/* ---- the task ---- */
+
+static int build(struct build *b, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *file = NULL;
+    int rc = build_read_network(b->task, b->state, &b->parent, err);
+    if (rc == 0)
+        rc = choose(b, err);
+    if (rc == 0)
+        rc = quantize(b, err);
+    if (rc == 0)
+        rc = correct(b, err);
+    if (rc == 0)
+        rc = describe(b, err);
+    if (rc == 0)
+        rc = export(b, &file, err);
+    return rc < 0 ? rc : score(b, file, err);
+}
+
+int exporter_build(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = NULL;
+    int rc =
+        work_payload(task, &hone__v1__build_task__descriptor, (ProtobufCMessage **)&order, err);
+    if (rc < 0)
+        return rc;
+    _cleanup_(build_release) struct build b = {
+        .task = task,
+        .order = order,
+        .state = order->state,
+        .arena = arena_new(),
+        .network = message_new(&hone__v1__network__descriptor, err),
+    };
+    if (!b.arena || !b.network)
+        return err_oom(err, "a network");
+    rc = build(&b, err);
+    if (rc < 0)
+        return err_wrap(err, "building %s", order->name);
+    Hone__V1__BuildResult result = HONE__V1__BUILD_RESULT__INIT;
+    result.network = b.network;
+    return work_result(out, &result.base, err);
+}

@@ -1,0 +1,33 @@
+#pragma once
+/* What calibration and building share: the network and the samples that a job names. */
+#include <hone/v1/tasks.pb-c.h>
+
+#include "shared/data/preprocess.h"
+#include "shared/graph/graph.h"
+#include "shared/work/state.h"
+
+#define CALIBRATION_SAMPLES 512
+
+/* The job's network in fp32, from the store. */
+int build_read_network(struct work_task *task, const job_state *state, struct graph **ret,
+                       struct err *err);
+
+/* Samples of one part as the network sees them. */
+struct build_samples {
+    struct dataset *ds;
+    struct sample_view view;
+};
+/* n = 0: all of the part; else a stratified subset by the job's seed. */
+int build_open_samples(struct work_task *task, const job_state *state, enum part part, int64_t n,
+                       struct build_samples *ret, struct err *err);
+void build_samples_release(struct build_samples *samples); /* for _cleanup_ */
+
+/* Bits of weights for the job's target: 7 where sums of two 8-bit products saturate 16 bits. */
+int build_weight_bits(const job_state *state);
+
+/* For infer_options: reports as work_progress of the task in `stage`. */
+struct build_progress {
+    struct work_task *task;
+    const char *stage;
+};
+int build_on_progress(void *ctx, int64_t done, int64_t total, struct err *err);

@@ -1,0 +1,67 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/exporter/build.h"
+#include "shared/base/str.h"
+#include "shared/graph/onnx.h"
+#include "shared/nn/plan.h"
+
+/* Keeps this choice of samples apart from others made with the job's seed. */
+#define SEED_SALT 0x63616c6962u
+
+int build_read_network(struct work_task *task, const job_state *state, struct graph **ret,
+                       struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes = 0;
+    int rc = store_get(task->store, state->network, onnx_default_limits.max_file_bytes, &data,
+                       &bytes, err);
+    return rc < 0 ? rc : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
+}
+
+int build_open_samples(struct work_task *task, const job_state *state, enum part part, int64_t n,
+                       struct build_samples *ret, struct err *err)
+{
+    _cleanup_(build_samples_release) struct build_samples s = {0};
+    _cleanup_(freep) char *path = NULL;
+    struct preprocess pre;
+    int rc = store_get_path(task->store, state->data->artifact, &path, err);
+    if (rc == 0)
+        rc = dataset_open(path, &s.ds, err);
+    if (rc == 0)
+        rc = preprocess_parse(state->preprocess->text, &pre, err);
+    if (rc < 0)
+        return rc;
+    const int64_t count = dataset_count(s.ds, part);
+    rc = sample_view_init(&s.view, s.ds, part, &pre, n < count ? n : 0,
+                          state->spec->seed ^ SEED_SALT, err);
+    if (rc < 0)
+        return rc;
+    *ret = s;
+    s = (struct build_samples){0};
+    return 0;
+}
+
+void build_samples_release(struct build_samples *samples)
+{
+    sample_view_release(&samples->view);
+    dataset_closep(&samples->ds);
+}
+
+int build_weight_bits(const job_state *state)
+{
+    static const char *const without[] = {"sse41", "avx", "avx2", "avx512_core"};
+    const char *target = state->spec->target;
+    if (!str_starts_with(target, "cpu:"))
+        return nn_has_int8() ? 8 : 7;
+    for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++)
+        if (strcmp(target + strlen("cpu:"), without[i]) == 0)
+            return 7;
+    return 8;
+}
+
+int build_on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    const struct build_progress *p = ctx;
+    return work_progress(p->task, p->stage, (double)done, (double)total, "samples", err);
+}

@@ -1,0 +1,30 @@
+#pragma once
+/* What a job gives its user: verdict, result.json, manifest.json, report.html. */
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+#include "shared/work/state.h"
+
+/* Everything that the three files are made from. */
+struct report {
+    const job_state *state;
+    const Hone__V1__JobSpec *asked; /* as submitted, with paths; NULL when unknown */
+    const char *job;
+    const Hone__V1__Profile *profile;
+    const Hone__V1__Scores *scores;
+    const Hone__V1__MeasureResult *measured; /* CPU and ISA of the last measurement */
+    const job_network *chosen; /* one of state->finals, or state->baseline when none keeps the limit */
+    char *verdict;             /* one sentence; malloc'ed */
+    int64_t created_ms, ended_ms;
+};
+
+/* The file name under which a network is handed out: "model.onnx" for the chosen one. */
+const char *report_file_of(const struct report *report, const job_network *network,
+                           char text[160]);
+/* Ratio of medians, original over this; 0 when either is unknown. `engine` of both. */
+double report_speedup(const struct report *report, const job_network *network,
+                      const job_network *over, const char *engine);
+
+/* Each appends its file's text. */
+int report_result_json(const struct report *report, struct strbuf *out, struct err *err);
+int report_manifest_json(const struct report *report, struct strbuf *out, struct err *err);
+int report_html(const struct report *report, struct strbuf *out, struct err *err);

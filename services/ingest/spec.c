@@ -1,0 +1,168 @@
+/* Specs: what Submit accepts, what it fills in, how a job is recorded. Everything here is cheap:
+ * model and data are opened by the task "prepare". */
+#include <errno.h>
+#include <libgen.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <yyjson.h>
+
+#include "services/ingest/ingest.h"
+#include "shared/base/clock.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+#include "shared/data/preprocess.h"
+#include "shared/work/message.h"
+
+#define MAX_THREADS 1024
+#define MAX_BATCH 4096
+#define MAX_BUDGET_S (30.0 * 24 * 3600)
+#define MAX_PATH 4000
+#define MAX_TITLE 120
+#define DEFAULT_DROP 1.0
+
+static bool only_of(const char *text, const char *more)
+{
+    for (const char *p = text; *p; p++) {
+        bool letter = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z');
+        if (!letter && !(*p >= '0' && *p <= '9') && !strchr(more, *p))
+            return false;
+    }
+    return true;
+}
+
+int spec_check_id(const char *id, struct err *err)
+{
+    if (*id && strlen(id) < QUEUE_ID_MAX && only_of(id, "_-"))
+        return 0;
+    return err_set(err, ERR_INVALID_ARGUMENT,
+                   "'%.80s' is no job id: 1 to %d letters, digits, - and _", id, QUEUE_ID_MAX - 1);
+}
+
+static int check_path(const char *path, const char *what, bool folder_too, struct err *err)
+{
+    struct stat st;
+    if (!*path)
+        return err_set(err, ERR_INVALID_ARGUMENT, "no %s given", what);
+    if (*path != '/' || strlen(path) > MAX_PATH)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s '%.200s': not an absolute path", what, path);
+    if (stat(path, &st) < 0)
+        return err_errno(err, errno, "%s %s", what, path);
+    if (!S_ISREG(st.st_mode) && !(folder_too && S_ISDIR(st.st_mode)))
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s %s: not a %s", what, path,
+                       folder_too ? "folder or file" : "file");
+    if (access(path, R_OK) < 0)
+        return err_errno(err, errno, "%s %s", what, path);
+    return 0;
+}
+
+static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
+{
+    if (spec->threads > MAX_THREADS)
+        return err_set(err, ERR_OUT_OF_RANGE, "threads: %u is above %d", spec->threads,
+                       MAX_THREADS);
+    if (spec->batch > MAX_BATCH)
+        return err_set(err, ERR_OUT_OF_RANGE, "batch: %u is above %d", spec->batch, MAX_BATCH);
+    if (!(spec->max_drop >= 0 && spec->max_drop <= 100))
+        return err_set(err, ERR_OUT_OF_RANGE, "max-drop: %g is outside 0 to 100 points",
+                       spec->max_drop);
+    if (!(spec->budget_s >= 0 && spec->budget_s <= MAX_BUDGET_S))
+        return err_set(err, ERR_OUT_OF_RANGE, "budget: %g s is outside 0 to 30 days",
+                       spec->budget_s);
+    if ((unsigned)spec->objective > HONE__V1__OBJECTIVE__SIZE)
+        return err_set(err, ERR_INVALID_ARGUMENT, "objective %d is not known",
+                       (int)spec->objective);
+    return 0;
+}
+
+static int check_texts(const Hone__V1__JobSpec *spec, struct err *err)
+{
+    if (strlen(spec->target) > 64 || !only_of(spec->target, "_-.:+"))
+        return err_set(err, ERR_INVALID_ARGUMENT, "target '%.80s' is no name of a target",
+                       spec->target);
+    if (strlen(spec->title) > MAX_TITLE)
+        return err_set(err, ERR_INVALID_ARGUMENT, "title of more than %d bytes", MAX_TITLE);
+    struct preprocess preprocess;
+    int r = *spec->preprocess ? preprocess_parse(spec->preprocess, &preprocess, err) : 0;
+    return r < 0 ? err_wrap(err, "preprocess") : 0;
+}
+
+/* "resnet56" for /models/resnet56.onnx, cut to a title's length without splitting a character. */
+static int set_title(Hone__V1__JobSpec *spec, struct err *err)
+{
+    _cleanup_(freep) char *path = strdup(spec->model_path);
+    if (!path)
+        return err_oom(err, "title");
+    char *name = basename(path);
+    if (str_ends_with(name, ".onnx") && strlen(name) > 5)
+        name[strlen(name) - 5] = 0;
+    size_t n = strlen(name) < MAX_TITLE ? strlen(name) : MAX_TITLE;
+    while (n > 0 && name[n] && ((unsigned char)name[n] & 0xc0) == 0x80)
+        n--;
+    name[n] = 0;
+    return message_set(&spec->title, name, err);
+}
+
+int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err)
+{
+    if (spec->version != 1)
+        return err_set(err, ERR_INVALID_ARGUMENT, "job spec of version %u; 1 is known here",
+                       spec->version);
+    if (!spec->has_max_drop) {
+        spec->max_drop = DEFAULT_DROP;
+        spec->has_max_drop = true;
+    }
+    if (spec->threads == 0)
+        spec->threads = 1;
+    if (spec->batch == 0)
+        spec->batch = 1;
+    int r = check_path(spec->model_path, "model", false, err);
+    if (r == 0)
+        r = check_path(spec->data_path, "data", true, err);
+    if (r == 0)
+        r = check_numbers(spec, err);
+    if (r == 0 && !*spec->target)
+        r = message_set(&spec->target, target, err);
+    if (r == 0 && !*spec->title)
+        r = set_title(spec, err);
+    return r == 0 ? check_texts(spec, err) : r;
+}
+
+static const char *objective_name(Hone__V1__Objective objective)
+{
+    static const char *const names[] = {"latency", "throughput", "size"};
+    return names[objective];
+}
+
+char *spec_record(const char *id, const Hone__V1__JobSpec *s, int64_t now_ms)
+{
+    char when[32];
+    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
+    yyjson_mut_val *root = yyjson_mut_obj(doc), *spec = yyjson_mut_obj(doc);
+    yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_uint(doc, root, "version", 1);
+    yyjson_mut_obj_add_str(doc, root, "job", id);
+    yyjson_mut_obj_add_str(doc, root, "created", clock_iso8601(now_ms, when));
+    yyjson_mut_obj_add_sint(doc, root, "created_ms", now_ms);
+    yyjson_mut_obj_add_val(doc, root, "spec", spec);
+    yyjson_mut_obj_add_uint(doc, spec, "version", s->version);
+    yyjson_mut_obj_add_str(doc, spec, "title", s->title);
+    yyjson_mut_obj_add_str(doc, spec, "model_path", s->model_path);
+    yyjson_mut_obj_add_str(doc, spec, "data_path", s->data_path);
+    yyjson_mut_obj_add_str(doc, spec, "objective", objective_name(s->objective));
+    yyjson_mut_obj_add_real(doc, spec, "max_drop", s->max_drop);
+    yyjson_mut_obj_add_real(doc, spec, "budget_s", s->budget_s);
+    yyjson_mut_obj_add_uint(doc, spec, "threads", s->threads);
+    yyjson_mut_obj_add_uint(doc, spec, "batch", s->batch);
+    yyjson_mut_obj_add_str(doc, spec, "target", s->target);
+    yyjson_mut_obj_add_uint(doc, spec, "seed", s->seed);
+    yyjson_mut_obj_add_str(doc, spec, "preprocess", s->preprocess);
+    /* paths need not be UTF-8 */
+    char *text =
+        yyjson_mut_write(doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);
+    yyjson_mut_doc_free(doc);
+    return text;
+}

@@ -1,0 +1,30 @@
+/* hone-profiler: measures on the hardware that it runs on. One process for each host, for the target
+ * that HONE_TARGET names. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "services/profiler/profiler.h"
+#include "shared/nn/plan.h"
+
+int main(void)
+{
+    static const struct work_kind kinds[] = {
+        {.kind = "profile", .handle = profiler_profile, .version = 1, .memo = true, .measures = true},
+        {.kind = "measure", .handle = profiler_measure, .version = 1, .memo = true, .measures = true},
+    };
+    const char *target = getenv("HONE_TARGET"), *isa = getenv("HONE_ISA");
+    struct err err = {0};
+    if (nn_limit_isa(isa, &err) < 0) {
+        fprintf(stderr, "hone-profiler: HONE_ISA: %s\n", err.message);
+        return 2;
+    }
+    char queue[128];
+    snprintf(queue, sizeof(queue), "profiler:%s", target && *target ? target : "local");
+    const struct work_config config = {
+        .service = "profiler",
+        .queue = queue,
+        .kinds = kinds,
+        .n_kinds = sizeof(kinds) / sizeof(kinds[0]),
+    };
+    return work_main(&config);
+}

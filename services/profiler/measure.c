@@ -1,0 +1,203 @@
+/* Whole networks, on our kernels and on ONNX Runtime, interleaved in one run. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/profiler/profiler.h"
+#include "shared/base/rng.h"
+#include "shared/base/str.h"
+#include "shared/graph/onnx.h"
+#include "shared/nn/bench.h"
+#include "shared/nn/ort.h"
+#include "shared/nn/plan.h"
+#include "shared/work/state.h"
+
+#define SECONDS_EACH 2.0
+
+/* One network, ready to run. */
+struct runner {
+    struct plan *plan;
+    struct ort *ort;
+    float *in, *out;
+    int64_t batch, out_width;
+    char error[ERR_MESSAGE_MAX]; /* why it cannot run */
+};
+
+static void runner_release(struct runner *r)
+{
+    r->plan = plan_free(r->plan);
+    r->ort = ort_close(r->ort);
+    free(r->in);
+    free(r->out);
+}
+
+static int run_once(void *ctx, struct err *err)
+{
+    struct runner *r = ctx;
+    if (r->ort)
+        return ort_run(r->ort, r->batch, r->in, r->out, r->out_width, err);
+    const void *in[1] = {r->in};
+    void *out[1] = {r->out};
+    return plan_run(r->plan, in, out, err);
+}
+
+static int make_buffers(struct runner *r, const struct plan *plan, struct err *err)
+{
+    const struct plan_port *in = plan_input(plan, 0), *out = plan_output(plan, 0);
+    if (plan_n_inputs(plan) != 1 || plan_n_outputs(plan) != 1 || in->dtype != DTYPE_F32 ||
+        out->dtype != DTYPE_F32)
+        return err_set(err, ERR_UNIMPLEMENTED, "only networks with one float input and one float "
+                                               "output are measured");
+    r->in = mem_aligned(in->bytes);
+    r->out = mem_aligned(out->bytes);
+    if (!r->in || !r->out)
+        return err_oom(err, "a network's input and output");
+    struct rng rng;
+    rng_seed(&rng, 1);
+    for (size_t i = 0; i < in->bytes / sizeof(float); i++)
+        r->in[i] = (float)rng_normal(&rng);
+    r->out_width = (int64_t)(out->bytes / sizeof(float)) / r->batch;
+    return 0;
+}
+
+static int runner_open(struct runner *r, struct store *store,
+                       const Hone__V1__MeasureTask__Item *item, int64_t batch, int threads,
+                       struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(plan_freep) struct plan *plan = NULL;
+    size_t bytes = 0;
+    r->batch = batch;
+    struct plan_options options = {.batch = batch, .threads = threads};
+    int k = precision_parse(item->precision, &options.precision, err);
+    if (k == 0)
+        k = store_get(store, item->artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+    if (k == 0)
+        k = onnx_read_bytes(data, bytes, NULL, NULL, &g, err);
+    bool peer = strcmp(item->engine, "onnxruntime") == 0;
+    options.choose_by_name = peer; /* then the plan tells the buffers' sizes only */
+    if (k == 0)
+        k = plan_compile(g, &options, &plan, err);
+    if (k == 0)
+        k = make_buffers(r, plan, err);
+    if (k == 0 && peer)
+        k = ort_open(data, bytes, threads, &r->ort, err);
+    else if (k == 0)
+        r->plan = TAKE_PTR(plan);
+    if (k == 0)
+        k = run_once(r, err);
+    return k;
+}
+
+struct progress {
+    struct work_task *task;
+};
+
+static int on_progress(void *ctx, double done, double total, struct err *err)
+{
+    struct progress *p = ctx;
+    return work_progress(p->task, "measure", done, total, "s", err);
+}
+
+static int open_all(struct work_task *task, const Hone__V1__MeasureTask *measure,
+                    struct runner *runners, struct err *err)
+{
+    for (size_t i = 0; i < measure->n_items; i++) {
+        const Hone__V1__MeasureTask__Item *item = measure->items[i];
+        int r = work_progress(task, "compile", (double)i, (double)measure->n_items, "networks", err);
+        if (r < 0)
+            return r;
+        struct err local = {0};
+        r = runner_open(&runners[i], task->store, item, measure->batch ? measure->batch : 1,
+                        measure->threads ? (int)measure->threads : 1, &local);
+        if (r == 0)
+            continue;
+        bool peer = strcmp(item->engine, "onnxruntime") == 0;
+        if (!peer) {
+            if (err)
+                *err = local;
+            return err_wrap(err, "%s", item->name);
+        }
+        /* A peer that cannot run a file is a finding, not a failure. */
+        str_copy(runners[i].error, sizeof(runners[i].error), local.message);
+    }
+    return 0;
+}
+
+static int add_timing(Hone__V1__MeasureResult *result, const Hone__V1__MeasureTask__Item *item,
+                      const struct runner *runner, const struct bench_result *bench, int64_t batch,
+                      struct err *err)
+{
+    Hone__V1__Timing *t = message_new(&hone__v1__timing__descriptor, err);
+    if (!t)
+        return -ERR_RESOURCE_EXHAUSTED;
+    t->p50_us = bench->p50_us;
+    t->p90_us = bench->p90_us;
+    t->images_per_s = bench->p50_us > 0 ? 1e6 * (double)batch / bench->p50_us : 0;
+    t->runs = (uint32_t)bench->runs;
+    t->noisy = bench->noisy;
+    int r = message_set(&t->engine, item->engine, err);
+    if (r == 0)
+        r = message_set(&t->precision, item->precision, err);
+    if (r == 0)
+        r = message_set(&t->error, runner->error, err);
+    if (r == 0)
+        r = message_append(&result->timings, &result->n_timings, t, err);
+    if (r < 0)
+        message_free(t);
+    return r;
+}
+
+struct runners {
+    struct runner *items;
+    size_t n;
+};
+
+static void runners_release(struct runners *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        runner_release(&r->items[i]);
+    free(r->items);
+}
+
+int profiler_measure(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__MeasureTask *measure = NULL;
+    _cleanup_(message_freep) Hone__V1__MeasureResult *result =
+        message_new(&hone__v1__measure_result__descriptor, err);
+    if (!result)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = work_payload(task, &hone__v1__measure_task__descriptor, (ProtobufCMessage **)&measure,
+                         err);
+    if (r < 0)
+        return r;
+    _cleanup_(runners_release) struct runners runners = {
+        .items = mem_calloc(measure->n_items, sizeof(struct runner)), .n = measure->n_items};
+    _cleanup_(freep) struct bench_item *items = mem_calloc(measure->n_items, sizeof(*items));
+    _cleanup_(freep) struct bench_result *times = mem_calloc(measure->n_items, sizeof(*times));
+    _cleanup_(freep) struct bench_result *placed = mem_calloc(measure->n_items, sizeof(*placed));
+    if (!runners.items || !items || !times || !placed)
+        return err_oom(err, "the measurement");
+    r = open_all(task, measure, runners.items, err);
+    if (r < 0)
+        return r;
+    int n = 0;
+    for (size_t i = 0; i < measure->n_items; i++)
+        if (!runners.items[i].error[0])
+            items[n++] = (struct bench_item){run_once, &runners.items[i]};
+    struct progress progress = {task};
+    struct bench_options options = {
+        .seconds = SECONDS_EACH, .progress = on_progress, .progress_ctx = &progress};
+    r = bench_run(items, n, &options, times, err);
+    for (size_t i = 0, k = 0; r == 0 && i < measure->n_items; i++) {
+        if (!runners.items[i].error[0])
+            placed[i] = times[k++];
+        r = add_timing(result, measure->items[i], &runners.items[i], &placed[i],
+                       measure->batch ? measure->batch : 1, err);
+    }
+    if (r == 0)
+        r = message_set(&result->cpu, nn_cpu(), err);
+    if (r == 0)
+        r = message_set(&result->isa, nn_isa(), err);
+    return r < 0 ? r : work_result(out, &result->base, err);
+}

@@ -1,0 +1,475 @@
+/*
+ * The time of each layer in each precision, measured inside the whole network (so with the caches and
+ * layouts that it really meets), and of conversions between precisions. What was measured goes into
+ * the latency table of the hardware, which later jobs read instead of measuring again.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/profiler/profiler.h"
+#include "shared/base/clock.h"
+#include "shared/base/rng.h"
+#include "shared/base/str.h"
+#include "shared/graph/infer.h"
+#include "shared/graph/onnx.h"
+#include "shared/nn/plan.h"
+#include "shared/nn/quantize.h"
+#include "shared/nn/ranges.h"
+#include "shared/work/state.h"
+
+#define RUNS 120       /* of the whole network, for the medians of its layers */
+#define MAX_SECONDS 4.0
+
+struct profiling {
+    struct work_task *task;
+    char table[256];   /* latency table: hardware, ISA, threads */
+    int threads;
+    int64_t batch;
+    int precisions[3]; /* enum precision */
+    int n_precisions;
+    struct graph *graph;                  /* fp32 */
+    struct quant_ranges ranges;
+    Hone__V1__Profile *profile;
+};
+
+static int compare_s64(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* ---- the latency table ---- */
+
+/* Nanoseconds kept for a signature; 0: none. */
+static int table_get(struct profiling *p, const char *signature, double *ret_us, struct err *err)
+{
+    _cleanup_(freep) char *text = NULL;
+    *ret_us = 0;
+    int r = queue_table_get(p->task->queue, p->table, signature, &text, err);
+    if (r < 0 || !text)
+        return r;
+    return str_parse_f64(text, ret_us, err);
+}
+
+static int table_put(struct profiling *p, const char *signature, double us, struct err *err)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%.3f", us);
+    return queue_table_put(p->task->queue, p->table, signature, text, err);
+}
+
+/* ---- buffers for a plan ---- */
+
+struct buffers {
+    void **in, **out;
+    int n_in, n_out;
+};
+
+static void buffers_release(struct buffers *b)
+{
+    for (int i = 0; i < b->n_in; i++)
+        free(b->in[i]);
+    for (int i = 0; i < b->n_out; i++)
+        free(b->out[i]);
+    free(b->in);
+    free(b->out);
+}
+
+static int buffers_make(struct buffers *b, const struct plan *plan, struct err *err)
+{
+    int n_in = plan_n_inputs(plan), n_out = plan_n_outputs(plan);
+    b->in = mem_calloc((size_t)n_in, sizeof(void *));
+    b->out = mem_calloc((size_t)n_out, sizeof(void *));
+    if (!b->in || !b->out)
+        return err_oom(err, "buffers");
+    struct rng rng;
+    rng_seed(&rng, 2);
+    for (; b->n_in < n_in; b->n_in++) {
+        const struct plan_port *port = plan_input(plan, b->n_in);
+        float *data = mem_aligned(port->bytes);
+        if (!data)
+            return err_oom(err, "buffers");
+        memset(data, 0, port->bytes);
+        for (size_t i = 0; port->dtype == DTYPE_F32 && i < port->bytes / sizeof(float); i++)
+            data[i] = (float)rng_normal(&rng);
+        b->in[b->n_in] = data;
+    }
+    for (; b->n_out < n_out; b->n_out++) {
+        b->out[b->n_out] = mem_aligned(plan_output(plan, b->n_out)->bytes);
+        if (!b->out[b->n_out])
+            return err_oom(err, "buffers");
+    }
+    return 0;
+}
+
+/* ---- one plan: medians of its steps and of the whole ---- */
+
+/* Runs until there are enough samples or time is up. samples: [n_steps + 1][RUNS]; the last row is
+ * the whole run without timers inside. */
+static int sample_steps(struct profiling *p, struct plan *plan, const char *stage,
+                        int64_t *samples, int *ret_runs, struct err *err)
+{
+    int n = plan_n_steps(plan);
+    _cleanup_(buffers_release) struct buffers buffers = {0};
+    _cleanup_(freep) int64_t *ns = mem_calloc((size_t)n, sizeof(*ns));
+    int r = ns ? buffers_make(&buffers, plan, err) : err_oom(err, "a profile");
+    const void *const *in = (const void *const *)buffers.in;
+    for (int i = 0; r == 0 && i < 5; i++)
+        r = plan_run(plan, in, buffers.out, err);
+    int64_t begin = clock_now_ns(NULL);
+    int runs = 0;
+    while (r == 0 && runs < RUNS) {
+        r = plan_run_timed(plan, in, buffers.out, ns, err);
+        for (int i = 0; i < n; i++)
+            samples[(int64_t)i * RUNS + runs] = ns[i];
+        int64_t start = clock_now_ns(NULL);
+        if (r == 0)
+            r = plan_run(plan, in, buffers.out, err);
+        int64_t end = clock_now_ns(NULL);
+        samples[(int64_t)n * RUNS + runs] = end - start;
+        runs++;
+        double seconds = (double)(end - begin) * 1e-9;
+        if (seconds > MAX_SECONDS && runs >= 10)
+            break;
+        if (r == 0 && runs % 20 == 0)
+            r = work_progress(p->task, stage, runs, RUNS, "runs", err);
+    }
+    *ret_runs = runs;
+    return r;
+}
+
+static double median_us(int64_t *samples, int n)
+{
+    qsort(samples, (size_t)n, sizeof(*samples), compare_s64);
+    return (double)samples[n / 2] * 1e-3;
+}
+
+/* Times of the plan's steps in us, [n_steps + 1], from the table where all are known. */
+static int time_plan(struct profiling *p, struct plan *plan, const char *precision, double *us,
+                     struct err *err)
+{
+    int n = plan_n_steps(plan), known = 0, r = 0;
+    char whole[HASH_HEX_BYTES + 16];
+    _cleanup_(strbuf_release) struct strbuf all = {0};
+    for (int i = 0; r == 0 && i < n; i++) {
+        strbuf_printf(&all, "%s;", plan_step(plan, i)->signature);
+        r = table_get(p, plan_step(plan, i)->signature, &us[i], err);
+        known += us[i] > 0;
+    }
+    char hex[HASH_HEX_BYTES];
+    if (r == 0)
+        r = all.failed ? err_oom(err, "a profile") : hash_bytes(all.data, all.length, hex, err);
+    if (r < 0)
+        return r;
+    snprintf(whole, sizeof(whole), "network:%s", hex);
+    r = table_get(p, whole, &us[n], err);
+    if (r == 0 && known == n && us[n] > 0) {
+        p->profile->reused += (uint64_t)n;
+        return 0;
+    }
+    _cleanup_(freep) int64_t *samples = mem_calloc((size_t)(n + 1) * RUNS, sizeof(*samples));
+    char stage[64];
+    snprintf(stage, sizeof(stage), "profile %s", precision);
+    int runs = 0;
+    if (r == 0)
+        r = samples ? sample_steps(p, plan, stage, samples, &runs, err) : err_oom(err, "a profile");
+    for (int i = 0; r == 0 && i <= n; i++) {
+        us[i] = median_us(samples + (int64_t)i * RUNS, runs);
+        if (us[i] <= 0)
+            us[i] = 0.001; /* below the clock's resolution; 0 would mean unknown */
+        r = table_put(p, i < n ? plan_step(plan, i)->signature : whole, us[i], err);
+    }
+    return r;
+}
+
+/* ---- into the profile ---- */
+
+static Hone__V1__Profile__Layer *find_layer(Hone__V1__Profile *profile, const char *name)
+{
+    for (size_t i = 0; i < profile->n_layers; i++)
+        if (strcmp(profile->layers[i]->layer, name) == 0)
+            return profile->layers[i];
+    return NULL;
+}
+
+static int layer_for(Hone__V1__Profile *profile, const struct plan_step *step,
+                     Hone__V1__Profile__Layer **ret, struct err *err)
+{
+    *ret = find_layer(profile, step->layer);
+    if (*ret)
+        return 0;
+    Hone__V1__Profile__Layer *layer = message_new(&hone__v1__profile__layer__descriptor, err);
+    if (!layer)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = message_set(&layer->layer, step->layer, err);
+    if (r == 0)
+        r = message_set(&layer->signature, step->signature, err);
+    if (r == 0)
+        r = message_set(&layer->implementation, step->implementation, err);
+    layer->macs = (uint64_t)step->macs;
+    if (r == 0)
+        r = message_append(&profile->layers, &profile->n_layers, layer, err);
+    if (r < 0) {
+        message_free(layer);
+        return r;
+    }
+    *ret = layer;
+    return 0;
+}
+
+static int add_steps(struct profiling *p, struct plan *plan, int index, const double *us,
+                     struct err *err)
+{
+    int n = plan_n_steps(plan);
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        const struct plan_step *step = plan_step(plan, i);
+        if (step->kind != STEP_COMPUTE)
+            continue;
+        sum += us[i];
+        Hone__V1__Profile__Layer *layer = NULL;
+        int r = layer_for(p->profile, step, &layer, err);
+        while (r == 0 && layer->n_us <= (size_t)index)
+            r = message_append_f64(&layer->us, &layer->n_us, 0, err);
+        if (r < 0)
+            return r;
+        /* Several steps may carry one layer's name (a step and its plain-C tail): they add up. A step
+         * that fell back to another precision does not count as this one. */
+        enum precision wanted = (enum precision)p->precisions[index];
+        if (step->precision == wanted || step->macs == 0)
+            layer->us[index] += us[i];
+    }
+    int r = message_append_f64(&p->profile->total_us, &p->profile->n_total_us, us[n], err);
+    double floor = us[n] > sum ? us[n] - sum : 0;
+    return r < 0 ? r : message_append_f64(&p->profile->floor_us, &p->profile->n_floor_us, floor, err);
+}
+
+/* The network with every layer that can be in the precision. */
+static int lowered(struct profiling *p, enum precision precision, struct graph **ret,
+                   struct err *err)
+{
+    if (precision != PRECISION_INT8)
+        return graph_clone(p->graph, ret, err);
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    const char *const *layers = NULL;
+    int n = 0;
+    int r = arena ? quant_layers(p->graph, arena, &layers, &n, err) : err_oom(err, "layers");
+    if (r < 0)
+        return r;
+    _cleanup_(freep) struct quant_choice *choices = mem_calloc((size_t)n, sizeof(*choices));
+    if (!choices)
+        return err_oom(err, "layers");
+    for (int i = 0; i < n; i++)
+        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
+    struct quant_options options = {.weight_bits = nn_has_int8() ? 8 : 7};
+    return quant_rewrite(p->graph, choices, n, &p->ranges, &options, ret, err);
+}
+
+static int profile_precision(struct profiling *p, int index, struct err *err)
+{
+    enum precision precision = (enum precision)p->precisions[index];
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(plan_freep) struct plan *plan = NULL;
+    struct plan_options options = {.batch = p->batch, .threads = p->threads};
+    options.precision = precision == PRECISION_INT8 ? PRECISION_AUTO : precision;
+    int r = lowered(p, precision, &g, err);
+    if (r == 0)
+        r = plan_compile(g, &options, &plan, err);
+    if (r < 0)
+        return err_wrap(err, "in %s", precision_name(precision));
+    _cleanup_(freep) double *us = mem_calloc((size_t)plan_n_steps(plan) + 1, sizeof(*us));
+    if (!us)
+        return err_oom(err, "a profile");
+    r = time_plan(p, plan, precision_name(precision), us, err);
+    if (r == 0)
+        r = add_steps(p, plan, index, us, err);
+    return r < 0 ? r
+                 : message_append_text(&p->profile->precisions, &p->profile->n_precisions,
+                                       precision_name(precision), err);
+}
+
+/* ---- conversions ---- */
+
+/* A graph that does nothing but convert a value of this shape: f32 -> u8, or u8 -> f32, or to bf16
+ * (which costs about as much as from it). */
+static int conversion_graph(const struct shape *shape, bool to_u8, struct graph **ret,
+                            struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = graph_new(13, err);
+    if (!g)
+        return -ERR_RESOURCE_EXHAUSTED;
+    struct shape scalar = {0};
+    const float scale = 0.05f;
+    const uint8_t zero = 0;
+    int x = graph_add_input(g, "x", to_u8 ? DTYPE_F32 : DTYPE_U8, shape, err);
+    int s = graph_add_constant(g, "scale", DTYPE_F32, &scalar, &scale, err);
+    int z = graph_add_constant(g, "zero", DTYPE_U8, &scalar, &zero, err);
+    if (x < 0 || s < 0 || z < 0)
+        return -ERR_RESOURCE_EXHAUSTED;
+    const int inputs[] = {x, s, z};
+    const char *const names[] = {"y"};
+    int node = graph_add_node(g, -1, to_u8 ? OP_QUANTIZE_LINEAR : OP_DEQUANTIZE_LINEAR, "convert", 3,
+                              inputs, 1, names, err);
+    if (node < 0)
+        return node;
+    int r = graph_add_output(g, g->nodes[node]->outputs[0], err);
+    if (r >= 0)
+        r = graph_infer(g, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(g);
+    return 0;
+}
+
+static int time_conversion(struct profiling *p, const struct shape *shape, bool to_u8,
+                           double *ret_us, struct err *err)
+{
+    char text[128], key[192];
+    snprintf(key, sizeof(key), "convert %s %s b%lld", to_u8 ? "f32>u8" : "u8>f32",
+             shape_text(shape, text), (long long)p->batch);
+    int r = table_get(p, key, ret_us, err);
+    if (r < 0 || *ret_us > 0) {
+        p->profile->reused += r == 0;
+        return r;
+    }
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(plan_freep) struct plan *plan = NULL;
+    struct plan_options options = {.batch = p->batch, .threads = p->threads};
+    r = conversion_graph(shape, to_u8, &g, err);
+    if (r == 0)
+        r = plan_compile(g, &options, &plan, err);
+    if (r < 0)
+        return r;
+    int runs = 0;
+    size_t rows = (size_t)plan_n_steps(plan) + 1;
+    _cleanup_(freep) int64_t *samples = mem_calloc(rows * RUNS, sizeof(*samples));
+    r = samples ? sample_steps(p, plan, "profile conversions", samples, &runs, err)
+                : err_oom(err, "a profile");
+    if (r < 0)
+        return r;
+    *ret_us = median_us(samples + (rows - 1) * RUNS, runs);
+    if (*ret_us <= 0)
+        *ret_us = 0.001;
+    return table_put(p, key, *ret_us, err);
+}
+
+static int add_conversion(struct profiling *p, const char *value, const char *from, const char *to,
+                          double us, struct err *err)
+{
+    Hone__V1__Profile__Conversion *c = message_new(&hone__v1__profile__conversion__descriptor, err);
+    if (!c)
+        return -ERR_RESOURCE_EXHAUSTED;
+    c->us = us;
+    int r = message_set(&c->value, value, err);
+    if (r == 0)
+        r = message_set(&c->from, from, err);
+    if (r == 0)
+        r = message_set(&c->to, to, err);
+    if (r == 0)
+        r = message_append(&p->profile->conversions, &p->profile->n_conversions, c, err);
+    if (r < 0)
+        message_free(c);
+    return r;
+}
+
+/* Every float value between two layers, in each direction. A conversion to or from bf16 moves as
+ * many bytes again as half of f32: it is taken as the one to u8. */
+static int profile_conversions(struct profiling *p, struct err *err)
+{
+    const struct graph *g = p->graph;
+    bool bf16 = false;
+    for (int i = 0; i < p->n_precisions; i++)
+        bf16 |= p->precisions[i] == PRECISION_BF16;
+    for (int v = 0; v < g->n_values; v++) {
+        const struct value *value = g->values[v];
+        bool input = false;
+        for (int i = 0; i < g->n_inputs; i++)
+            input |= g->inputs[i] == v;
+        if (value->constant || value->dtype != DTYPE_F32 || !value->shape_known ||
+            (value->producer < 0 && !input) ||
+            (value->producer >= 0 && g->nodes[value->producer]->dead))
+            continue;
+        double to_u8 = 0, from_u8 = 0;
+        int r = time_conversion(p, &value->shape, true, &to_u8, err);
+        if (r == 0)
+            r = time_conversion(p, &value->shape, false, &from_u8, err);
+        if (r == 0)
+            r = add_conversion(p, value->name, "fp32", "int8", to_u8, err);
+        if (r == 0)
+            r = add_conversion(p, value->name, "int8", "fp32", from_u8, err);
+        if (r == 0 && bf16)
+            r = add_conversion(p, value->name, "fp32", "bf16", to_u8, err);
+        if (r == 0 && bf16)
+            r = add_conversion(p, value->name, "bf16", "fp32", from_u8, err);
+        if (r == 0 && bf16)
+            r = add_conversion(p, value->name, "bf16", "int8", to_u8, err);
+        if (r == 0 && bf16)
+            r = add_conversion(p, value->name, "int8", "bf16", from_u8, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- the stage ---- */
+
+static void profiling_release(struct profiling *p)
+{
+    graph_free(p->graph);
+    quant_ranges_release(&p->ranges);
+    message_free(p->profile);
+}
+
+static int profiling_init(struct profiling *p, const job_state *state, struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    _cleanup_(message_freep) Hone__V1__Ranges *ranges = NULL;
+    size_t bytes = 0;
+    p->threads = state->spec->threads ? (int)state->spec->threads : 1;
+    p->batch = state->spec->batch ? state->spec->batch : 1;
+    p->precisions[p->n_precisions++] = PRECISION_FP32;
+    if (nn_has_bf16())
+        p->precisions[p->n_precisions++] = PRECISION_BF16;
+    p->precisions[p->n_precisions++] = PRECISION_INT8;
+    snprintf(p->table, sizeof(p->table), "latency:%s:%s:%s:%dt", nn_cpu(), nn_isa(), nn_version(),
+             p->threads);
+    p->profile = message_new(&hone__v1__profile__descriptor, err);
+    if (!p->profile)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = store_get(p->task->store, state->network, onnx_default_limits.max_file_bytes, &data,
+                      &bytes, err);
+    if (r == 0)
+        r = onnx_read_bytes(data, bytes, NULL, NULL, &p->graph, err);
+    if (r == 0)
+        r = message_load(p->task->store, state->ranges, &hone__v1__ranges__descriptor, &ranges, err);
+    if (r == 0)
+        r = ranges_from_message(ranges, &p->ranges, err);
+    if (r == 0)
+        r = message_set(&p->profile->cpu, nn_cpu(), err);
+    if (r == 0)
+        r = message_set(&p->profile->isa, nn_isa(), err);
+    return r;
+}
+
+int profiler_profile(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    _cleanup_(profiling_release) struct profiling p = {.task = task};
+    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
+    if (r == 0)
+        r = profiling_init(&p, stage->state, err);
+    for (int i = 0; r == 0 && i < p.n_precisions; i++)
+        r = profile_precision(&p, i, err);
+    if (r == 0)
+        r = profile_conversions(&p, err);
+    char name[HASH_HEX_BYTES];
+    if (r == 0)
+        r = message_store(task->store, p.profile, name, err);
+    if (r < 0)
+        return r;
+    Hone__V1__ProfileResult result = HONE__V1__PROFILE_RESULT__INIT;
+    result.profile = name;
+    return work_result(out, &result.base, err);
+}

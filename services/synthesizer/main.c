@@ -1,0 +1,17 @@
+/* hone-synthesizer: designs candidates and selects. */
+#include "services/synthesizer/synthesizer.h"
+
+int main(void)
+{
+    static const struct work_kind kinds[] = {
+        {.kind = "select", .handle = synthesizer_select, .version = 1, .memo = true},
+        {.kind = "assemble", .handle = synthesizer_assemble, .version = 1, .memo = true},
+        {.kind = "choose", .handle = synthesizer_choose, .version = 1, .memo = true},
+    };
+    const struct work_config config = {
+        .service = "synthesizer",
+        .kinds = kinds,
+        .n_kinds = sizeof(kinds) / sizeof(kinds[0]),
+    };
+    return work_main(&config);
+}

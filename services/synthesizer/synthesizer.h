@@ -1,0 +1,10 @@
+#pragma once
+/* The stages that the synthesizer runs; see README.md in this folder for what each takes and gives. */
+#include "shared/work/work.h"
+
+/* Continuation of {profile, score, build plain int8}: proposes candidates. */
+int synthesizer_select(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of the candidates' builds: has them measured beside the original. */
+int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of that measurement: picks the finals, has them proved and measured again. */
+int synthesizer_choose(struct work_task *task, struct work_output *out, struct err *err);

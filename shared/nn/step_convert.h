@@ -1,0 +1,22 @@
+#pragma once
+/* Conversions between types, layouts and quantizations of the same numbers. */
+#include "shared/nn/plan_priv.h"
+
+/* One end of a conversion. */
+struct form {
+    enum dtype dtype;
+    enum layout layout;
+    bool quantized; /* real = scale * (q - zero) */
+    float scale;
+    int32_t zero;
+};
+
+/* A step from argument 0 to argument 1. */
+int convert_make(struct maker *m, struct step *step, const struct shape *shape,
+                 const struct form *from, const struct form *to, struct err *err);
+/* About how long it takes, in ns. */
+double convert_estimate(const struct shape *shape, const struct form *from, const struct form *to);
+enum precision precision_of(enum dtype dtype);
+
+/* LAYER_CONVERT: QuantizeLinear. */
+extern const struct implementation convert_layer;

@@ -1,0 +1,4 @@
+#pragma once
+#include "shared/nn/plan_priv.h"
+
+extern const struct implementation move_copies;

@@ -1,0 +1,105 @@
+#include "shared/work/state.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+
+const Hone__V1__Timing *state_timing(const job_network *network, const char *engine,
+                                     const char *precision)
+{
+    for (size_t i = network->n_timings; i > 0; i--) {
+        const Hone__V1__Timing *t = network->timings[i - 1];
+        if (strcmp(t->engine, engine) == 0 && t->p50_us > 0 &&
+            (!precision || strcmp(t->precision, precision) == 0))
+            return t;
+    }
+    return NULL;
+}
+
+const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char *part,
+                                         const char *engine)
+{
+    for (size_t i = network->n_accuracies; i > 0; i--) {
+        const Hone__V1__Accuracy *a = network->accuracies[i - 1];
+        if (strcmp(a->part, part) == 0 && strcmp(a->engine, engine) == 0)
+            return a;
+    }
+    return NULL;
+}
+
+int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err)
+{
+    Hone__V1__Timing *clone = message_clone(timing, err);
+    if (!clone)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = message_append(&network->timings, &network->n_timings, clone, err);
+    if (r < 0)
+        message_free(clone);
+    return r;
+}
+
+int state_decide(job_state *state, struct err *err, const char *fmt, ...)
+{
+    _cleanup_(freep) char *text = NULL;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return err_oom(err, "a decision");
+    return message_append_text(&state->decisions, &state->n_decisions, text, err);
+}
+
+char *state_profiler_queue(const job_state *state)
+{
+    return str_printf("profiler:%s", state->spec->target);
+}
+
+int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *network,
+                       const char *engine, const char *precision, struct err *err)
+{
+    Hone__V1__MeasureTask__Item *item = message_new(&hone__v1__measure_task__item__descriptor, err);
+    if (!item)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = message_set(&item->artifact, network->artifact, err);
+    if (r == 0)
+        r = message_set(&item->name, network->name, err);
+    if (r == 0)
+        r = message_set(&item->engine, engine, err);
+    if (r == 0)
+        r = message_set(&item->precision, precision, err);
+    if (r == 0)
+        r = message_append(&measure->items, &measure->n_items, item, err);
+    if (r < 0)
+        message_free(item);
+    return r;
+}
+
+int state_best_event(struct work_task *task, const job_network *network, double us,
+                     double baseline_us, bool verified, struct err *err)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(network, "test", "hone");
+    if (!a)
+        a = state_accuracy(network, "search", "hone");
+    _cleanup_(strbuf_release) struct strbuf fields = {0};
+    strbuf_printf(&fields, "\"name\":\"%s\",\"p50_us\":%.1f,\"speedup_fp32\":%.3f", network->name,
+                  us, us > 0 ? baseline_us / us : 0);
+    if (a)
+        strbuf_printf(&fields,
+                      ",\"metric\":\"%s\",\"value\":%.6f,\"part\":\"%s\",\"drop_points\":%.3f"
+                      ",\"agreement\":%.6f",
+                      a->metric, a->value, a->part, a->drop_points, a->agreement);
+    strbuf_printf(&fields, ",\"verified\":%s,\"artifact\":\"%s\"", verified ? "true" : "false",
+                  network->artifact);
+    return fields.failed ? err_oom(err, "an event") : work_event(task, "best", fields.data, err);
+}
+
+int state_group_failed(const struct work_task *task, int i, const char *what, struct err *err)
+{
+    const char *why = i < task->task->n_results ? task->task->failures[i] : "it never ran";
+    return err_set(err, ERR_FAILED_PRECONDITION, "%s: %s", what, why ? why : "no result");
+}

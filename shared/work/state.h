@@ -1,0 +1,38 @@
+#pragma once
+/* Reading and growing a JobState (proto/hone/v1/job.proto): what the stages of a job share. */
+#include <hone/v1/job.pb-c.h>
+#include <hone/v1/tasks.pb-c.h>
+
+#include "shared/work/message.h"
+#include "shared/work/work.h"
+
+typedef Hone__V1__JobState job_state;
+typedef Hone__V1__Network job_network;
+
+/* The timing of a network by an engine ("hone", "onnxruntime") in a precision (NULL: any); the last
+ * one added wins; NULL when there is none, or it failed. */
+const Hone__V1__Timing *state_timing(const job_network *network, const char *engine,
+                                     const char *precision);
+/* The accuracy on a part ("search", "test") by an engine; NULL when there is none. */
+const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char *part,
+                                         const char *engine);
+/* Adds a clone of the timing. */
+int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err);
+/* Adds a sentence to the decisions that the manifest lists. */
+int state_decide(job_state *state, struct err *err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* "profiler:TARGET" of the job; malloc'ed. */
+char *state_profiler_queue(const job_state *state);
+
+/* Adds an item to a measurement. */
+int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *network,
+                       const char *engine, const char *precision, struct err *err);
+
+/* Says to watchers which network is the best so far: "best" event. `us`: its latency;
+ * `baseline_us`: the original's on the same kernels. */
+int state_best_event(struct work_task *task, const job_network *network, double us,
+                     double baseline_us, bool verified, struct err *err);
+
+/* The failure of group member i, as an error of this task: "what: reason". */
+int state_group_failed(const struct work_task *task, int i, const char *what, struct err *err);

@@ -1,0 +1,244 @@
+/* From a network, a profile and scores to arcs: what each mix of precisions costs. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "services/synthesizer/arcs.h"
+#include "shared/graph/infer.h"
+
+/* x -> a (Conv) -> Relu -> [cut] -> b (Conv) -> Relu -> c (Conv) -> Add(cut) -> Relu -> y */
+static int add_conv(struct graph *g, const char *name, int in)
+{
+    static float weights[4 * 4 * 3 * 3];
+    struct shape shape = shape_make(4, (const int64_t[]){4, 4, 3, 3});
+    int w = graph_add_constant(g, NULL, DTYPE_F32, &shape, weights, NULL);
+    const int inputs[] = {in, w};
+    int node = graph_add_node(g, -1, OP_CONV, name, 2, inputs, 1, NULL, NULL);
+    assert_true(node >= 0);
+    const int64_t pads[] = {1, 1, 1, 1};
+    assert_int_equal(graph_set_attr_ints(g, g->nodes[node], "pads", 4, pads, NULL), 0);
+    return g->nodes[node]->outputs[0];
+}
+
+static int add_plain(struct graph *g, enum op op, const char *name, int n, const int *inputs)
+{
+    int node = graph_add_node(g, -1, op, name, n, inputs, 1, NULL, NULL);
+    assert_true(node >= 0);
+    return g->nodes[node]->outputs[0];
+}
+
+static struct graph *residual_network(void)
+{
+    struct graph *g = graph_new(13, NULL);
+    struct shape shape = shape_make(4, (const int64_t[]){DIM_BATCH, 4, 8, 8});
+    int x = graph_add_input(g, "x", DTYPE_F32, &shape, NULL);
+    int a = add_conv(g, "a", x);
+    int cut = add_plain(g, OP_RELU, "ra", 1, &a);
+    int b = add_conv(g, "b", cut);
+    int rb = add_plain(g, OP_RELU, "rb", 1, &b);
+    int c = add_conv(g, "c", rb);
+    int sum = add_plain(g, OP_ADD, "sum", 2, (const int[]){c, cut});
+    int y = add_plain(g, OP_RELU, "ry", 1, &sum);
+    assert_int_equal(graph_add_output(g, y, NULL), 0);
+    struct err err = {0};
+    if (graph_infer(g, &err) < 0)
+        fail_msg("%s", err.message);
+    return g;
+}
+
+/* fp32 takes 10 us a layer, int8 4 us; a conversion of any value 1 us either way. */
+static double layer_times[] = {10, 4};
+static char *precisions[] = {(char *)"fp32", (char *)"int8"};
+
+struct fixture {
+    Hone__V1__Profile profile;
+    Hone__V1__Profile__Layer layer[3], *layers[3];
+    Hone__V1__Profile__Conversion conversion[32], *conversions[32];
+    Hone__V1__Scores scores;
+    Hone__V1__Scores__Score score[3], *score_list[3];
+    struct graph *g;
+    struct arena *arena;
+};
+
+static void fixture_make(struct fixture *f)
+{
+    static const char *const names[] = {"a", "b", "c"};
+    f->g = residual_network();
+    f->arena = arena_new();
+    hone__v1__profile__init(&f->profile);
+    hone__v1__scores__init(&f->scores);
+    f->profile.precisions = precisions;
+    f->profile.n_precisions = 2;
+    for (int i = 0; i < 3; i++) {
+        hone__v1__profile__layer__init(&f->layer[i]);
+        f->layer[i].layer = (char *)names[i];
+        f->layer[i].us = layer_times;
+        f->layer[i].n_us = 2;
+        f->layers[i] = &f->layer[i];
+        hone__v1__scores__score__init(&f->score[i]);
+        f->score[i].layer = (char *)names[i];
+        f->score[i].precision = (char *)"int8";
+        f->score[i].kl = 0.01 * (i + 1);
+        f->score_list[i] = &f->score[i];
+    }
+    f->profile.layers = f->layers;
+    f->profile.n_layers = 3;
+    f->scores.scores = f->score_list;
+    f->scores.n_scores = 3;
+    for (int v = 0; v < f->g->n_values; v++) {
+        if (f->g->values[v]->constant)
+            continue;
+        for (int k = 0; k < 2; k++) {
+            Hone__V1__Profile__Conversion *c = &f->conversion[f->profile.n_conversions];
+            hone__v1__profile__conversion__init(c);
+            c->value = (char *)f->g->values[v]->name;
+            c->from = precisions[k];
+            c->to = precisions[!k];
+            c->us = 1;
+            f->conversions[f->profile.n_conversions++] = c;
+        }
+    }
+    f->profile.conversions = f->conversions;
+}
+
+static void fixture_end(struct fixture *f)
+{
+    graph_free(f->g);
+    arena_free(f->arena);
+}
+
+static const char *chosen(const struct arc_choice *choice, const char *layer)
+{
+    for (int i = 0; i < choice->n; i++)
+        if (strcmp(choice->layers[i], layer) == 0)
+            return choice->precisions[i];
+    return "none";
+}
+
+static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
+{
+    struct err err = {0};
+    if (arcs_build(f->g, &f->profile, &f->scores, f->arena, arcs, &err) < 0)
+        fail_msg("%s", err.message);
+    struct select_options options = {.k = 1, .max_score = -1};
+    assert_int_equal(select_front(&arcs->problem, &options, f->arena, front, &err), 0);
+    assert_true(front->n_paths > 0);
+}
+
+static void the_fastest_path_is_int8_throughout_and_costs_its_layers_and_both_ends(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    fixture_make(&f);
+    struct arcs arcs;
+    struct select_front front;
+    front_of(&f, &arcs, &front);
+    struct arc_choice choice;
+    assert_int_equal(arcs_path_choice(&arcs, &front.paths[0], f.arena, &choice, NULL), 0);
+    assert_int_equal(choice.n, 3);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(choice.precisions[i], "int8");
+    /* 3 layers, the input to 8 bits, the output back. */
+    assert_true(fabs(front.paths[0].cost - (3 * 4 + 1 + 1)) < 1e-9);
+    assert_true(fabs(front.paths[0].score - 0.06) < 1e-9);
+    fixture_end(&f);
+}
+
+static void without_any_loss_allowed_everything_stays_fp32_and_nothing_is_converted(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    fixture_make(&f);
+    struct arcs arcs;
+    struct select_front front;
+    front_of(&f, &arcs, &front);
+    int best;
+    assert_int_equal(select_best(&front, 0, 1, &best), 1);
+    struct arc_choice choice;
+    assert_int_equal(arcs_path_choice(&arcs, &front.paths[best], f.arena, &choice, NULL), 0);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(choice.precisions[i], "fp32");
+    assert_true(fabs(front.paths[best].cost - 30) < 1e-9);
+    fixture_end(&f);
+}
+
+static void a_limit_picks_the_layers_that_fit_and_pays_for_the_conversions_between(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    fixture_make(&f);
+    struct arcs arcs;
+    struct select_front front;
+    front_of(&f, &arcs, &front);
+    int best;
+    assert_int_equal(select_best(&front, 0.03, 1, &best), 1);
+    struct arc_choice choice;
+    assert_int_equal(arcs_path_choice(&arcs, &front.paths[best], f.arena, &choice, NULL), 0);
+    assert_string_equal(chosen(&choice, "a"), "int8");
+    assert_string_equal(chosen(&choice, "b"), "int8");
+    assert_string_equal(chosen(&choice, "c"), "fp32");
+    /* 4 + 4 + 10; input to 8 bits, b's output back to f32. */
+    assert_true(fabs(front.paths[best].cost - 20) < 1e-9);
+    fixture_end(&f);
+}
+
+static void a_layer_that_cannot_run_in_int8_is_never_chosen_for_it(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    fixture_make(&f);
+    static double only_fp32[] = {10, 0};
+    f.layer[1].us = only_fp32;
+    struct arcs arcs;
+    struct select_front front;
+    front_of(&f, &arcs, &front);
+    for (int i = 0; i < front.n_paths; i++) {
+        struct arc_choice choice;
+        assert_int_equal(arcs_path_choice(&arcs, &front.paths[i], f.arena, &choice, NULL), 0);
+        assert_string_equal(chosen(&choice, "b"), "fp32");
+    }
+    fixture_end(&f);
+}
+
+static void a_layer_without_a_time_is_an_error_that_names_it(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    fixture_make(&f);
+    static double unknown[] = {0, 0};
+    f.layer[2].us = unknown;
+    struct arcs arcs;
+    struct err err = {0};
+    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, f.arena, &arcs, &err),
+                     -ERR_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, "layer c "));
+    fixture_end(&f);
+}
+
+static void the_distance_of_two_choices_counts_layers_that_differ(void **state)
+{
+    (void)state;
+    const char *layers[] = {"a", "b", "c"};
+    const char *p[] = {"int8", "int8", "fp32"}, *q[] = {"int8", "fp32", "int8"};
+    struct arc_choice a = {3, layers, p}, b = {3, layers, q};
+    assert_int_equal(arcs_distance(&a, &b), 2);
+    assert_int_equal(arcs_distance(&a, &a), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_fastest_path_is_int8_throughout_and_costs_its_layers_and_both_ends),
+        cmocka_unit_test(without_any_loss_allowed_everything_stays_fp32_and_nothing_is_converted),
+        cmocka_unit_test(a_limit_picks_the_layers_that_fit_and_pays_for_the_conversions_between),
+        cmocka_unit_test(a_layer_that_cannot_run_in_int8_is_never_chosen_for_it),
+        cmocka_unit_test(a_layer_without_a_time_is_an_error_that_names_it),
+        cmocka_unit_test(the_distance_of_two_choices_counts_layers_that_differ),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
