@@ -63,8 +63,9 @@ const struct cli_command cmd_up = {
     .summary = "start Redis and the services on this machine",
     .details =
         "Runs a private Redis and the five services until Ctrl-C or 'hone down', and starts\n"
-        "again what dies. 'hone optimize' does this by itself when nothing is up; what it starts ends 20\n"
-        "seconds after the last job and client. Jobs that were running go on where they were.",
+        "again what dies. 'hone optimize' does this by itself when nothing is up; what it starts\n"
+        "ends 20 seconds after the last job and client. Jobs that were running go on where they\n"
+        "were.",
     .examples = "  hone up --detach\n  hone up --home /srv/hone\n",
     .run = run,
 };

@@ -29,7 +29,7 @@ static void print_files(const Hone__V1__JobView *view, const struct outdir *out)
     char size[32];
     printf("\nfiles in %s:\n", out->path);
     for (size_t i = 0; i < view->result->n_files; i++)
-        printf("  %-18s %s\n", view->result->files[i]->name,
+        printf("  %-32s %s\n", view->result->files[i]->name,
                str_bytes((double)view->result->files[i]->bytes, size));
 }
 

@@ -5,8 +5,8 @@
  * Ten classes of drawn things (arrow, circle, cross, heart, moon, ring, square, star, stripes,
  * triangle), 32x32 RGB, in all colours, sizes, places and rotations, before cluttered backgrounds
  * with small things of other classes, partly hidden, noisy. A good small network gets 95 to 98 %.
- * The arithmetic is integers and the basic operations of IEEE 754 alone: the same seed gives the
- * same bytes everywhere.
+ * Only the basic operations of IEEE 754 are used, no function of libm: the same seed gives the same
+ * bytes on every x86-64.
  */
 #include <stdint.h>
 

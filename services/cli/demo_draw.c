@@ -241,16 +241,20 @@ static void paint_background(struct canvas *canvas, struct rng *rng, struct colo
     }
 }
 
-/* Small things of any class. */
+/* Small things of any class. C leaves open which argument of a call is computed first, so every
+ * random number is drawn in a statement of its own. */
 static void paint_clutter(struct canvas *canvas, struct rng *rng)
 {
     int n = 2 + (int)rng_below(rng, 5);
     for (int i = 0; i < n; i++) {
-        struct pose pose = any_pose(rng, between(rng, 0, SIZE), between(rng, 0, SIZE),
-                                    between(rng, 1.5, 3.5), 0.3);
+        double radius = between(rng, 1.5, 3.5);
+        double y = between(rng, 0, SIZE);
+        double x = between(rng, 0, SIZE);
+        struct pose pose = any_pose(rng, x, y, radius, 0.3);
         struct colour colour = any_colour(rng);
-        paint(canvas, (enum shape)rng_below(rng, BAR + 1), &pose, colour, colour,
-              between(rng, 0.3, 0.9));
+        double opacity = between(rng, 0.3, 0.9);
+        enum shape shape = (enum shape)rng_below(rng, BAR + 1);
+        paint(canvas, shape, &pose, colour, colour, opacity);
     }
 }
 
@@ -288,12 +292,15 @@ void demo_draw(uint64_t seed, uint64_t index, int label, uint8_t rgb[SIZE * SIZE
     paint_background(&canvas, &rng, back, back2);
     paint_clutter(&canvas, &rng);
     double radius = between(&rng, 7, 14);
-    double room = (SIZE - 1.3 * radius) / 2;
-    struct pose pose = any_pose(&rng, SIZE / 2 + between(&rng, -room, room) * 0.6,
-                                SIZE / 2 + between(&rng, -room, room) * 0.6, radius, 0.25);
+    double room = (SIZE - 1.3 * radius) / 2 * 0.6;
+    double y = SIZE / 2 + between(&rng, -room, room);
+    double x = SIZE / 2 + between(&rng, -room, room);
+    struct pose pose = any_pose(&rng, x, y, radius, 0.25);
     struct colour front = thing_colour(&rng, label, back, back2);
-    paint(&canvas, (enum shape)label, &pose, front,
-          mix(front, any_colour(&rng), between(&rng, 0, 0.4)), between(&rng, 0.75, 1));
+    double opacity = between(&rng, 0.75, 1);
+    double change = between(&rng, 0, 0.4);
+    struct colour front2 = mix(front, any_colour(&rng), change);
+    paint(&canvas, (enum shape)label, &pose, front, front2, opacity);
     paint_occluders(&canvas, &rng, &pose);
     double sigma = between(&rng, 2, 18);
     for (int i = 0; i < SIZE * SIZE * 3; i++) {

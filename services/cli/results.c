@@ -81,7 +81,19 @@ static void cell(FILE *out, yyjson_val *object, const char *key, double factor, 
     fprintf(out, " %*s", width, text);
 }
 
-static void row(FILE *out, const char *name, yyjson_val *network, bool chosen)
+/* The speed-up that the document states, else the ratio of the medians. */
+static void speedup_cell(FILE *out, yyjson_val *network, const char *key, yyjson_val *against)
+{
+    yyjson_val *mine = yyjson_obj_get(network, "p50_us"), *its = yyjson_obj_get(against, "p50_us");
+    char text[32] = "-";
+    if (yyjson_is_num(yyjson_obj_get(network, key)))
+        snprintf(text, sizeof(text), "%.2fx", yyjson_get_num(yyjson_obj_get(network, key)));
+    else if (yyjson_is_num(its) && yyjson_get_num(mine) > 0)
+        snprintf(text, sizeof(text), "%.2fx", yyjson_get_num(its) / yyjson_get_num(mine));
+    fprintf(out, " %8s", text);
+}
+
+static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *network, bool chosen)
 {
     char size[32] = "-";
     yyjson_val *bytes = yyjson_obj_get(network, "bytes");
@@ -90,8 +102,8 @@ static void row(FILE *out, const char *name, yyjson_val *network, bool chosen)
     fprintf(out, "%c %-18.18s", chosen ? '*' : ' ', name);
     cell(out, network, "p50_us", 1, 10, 1, "");
     cell(out, network, "p90_us", 1, 10, 1, "");
-    cell(out, network, "speedup_fp32", 1, 8, 2, "x");
-    cell(out, network, "speedup_int8", 1, 8, 2, "x");
+    speedup_cell(out, network, "speedup_fp32", yyjson_obj_get(root, "baseline"));
+    speedup_cell(out, network, "speedup_int8", yyjson_obj_get(root, "plain_int8"));
     cell(out, network, "value", 100, 9, 2, " %");
     cell(out, network, "drop_points", 1, 7, 2, "");
     cell(out, network, "drop_upper95_points", 1, 7, 2, "");
@@ -107,11 +119,11 @@ void results_print(const struct results *results, FILE *out)
         fprintf(out, "%s\n\n", text_of(root, "verdict"));
     fprintf(out, "  %-18s %10s %10s %8s %8s %9s %7s %7s %10s\n", "network", "p50 us", "p90 us",
             "vs fp32", "vs int8", *metric ? metric : "accuracy", "drop", "at most", "size");
-    row(out, "original fp32", base, strcmp(chosen, "baseline") == 0);
+    row(out, root, "original fp32", base, strcmp(chosen, "baseline") == 0);
     if (yyjson_is_obj(yyjson_obj_get(root, "plain_int8")))
-        row(out, "original int8", yyjson_obj_get(root, "plain_int8"), false);
+        row(out, root, "original int8", yyjson_obj_get(root, "plain_int8"), false);
     yyjson_arr_foreach(yyjson_obj_get(root, "results"), i, n, one)
-        row(out, text_of(one, "name"), one, strcmp(text_of(one, "name"), chosen) == 0);
+        row(out, root, text_of(one, "name"), one, strcmp(text_of(one, "name"), chosen) == 0);
     fprintf(out,
             "\n  drop: points below the original; at most: upper end of the paired one-sided "
             "95 %% interval;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",

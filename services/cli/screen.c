@@ -45,10 +45,18 @@ static void put_line(const struct screen *s, const char *text, int limit)
     fputc('\n', s->out);
 }
 
+/* "3", "1.5", "12000": as many digits as people read. */
+static const char *number_text(double value, char text[32])
+{
+    bool whole = value >= 100 || value == (double)(int64_t)value;
+    snprintf(text, 32, whole ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
+    return text;
+}
+
 /* On a terminal a bar, in plain lines the numbers behind it: 80 columns hold one of them. */
 static void describe_stage(const struct screen_stage *g, bool bar, struct strbuf *line)
 {
-    char text[32], fill[BAR + 1];
+    char done[32], total[32], fill[BAR + 1];
     double share = g->total > 0 ? g->done / g->total : 0;
     share = share < 0 ? 0 : share > 1 ? 1 : share;
     strbuf_printf(line, "  %-28s ", g->name);
@@ -58,14 +66,15 @@ static void describe_stage(const struct screen_stage *g, bool bar, struct strbuf
         fill[BAR] = 0;
         strbuf_printf(line, "[%s] %3.0f %%", fill, 100 * share);
     } else if (g->total > 0) {
-        strbuf_printf(line, "%3.0f %%  %.10g/%.10g %s", 100 * share, g->done, g->total, g->unit);
+        strbuf_printf(line, "%3.0f %%  %s/%s %s", 100 * share, number_text(g->done, done),
+                      number_text(g->total, total), g->unit);
     } else {
-        strbuf_printf(line, "%.10g %s", g->done, g->unit);
+        strbuf_printf(line, "%s %s", number_text(g->done, done), g->unit);
     }
-    if (g->rate > 0)
-        strbuf_printf(line, "  %.3g %s/s", g->rate, g->unit);
+    if (g->rate > 0 && strcmp(g->unit, "s") != 0)
+        strbuf_printf(line, "  %s %s/s", number_text(g->rate, done), g->unit);
     if (g->eta_s > 0)
-        strbuf_printf(line, "  %s left", str_seconds(g->eta_s, text));
+        strbuf_printf(line, "  %s left", str_seconds(g->eta_s, done));
 }
 
 static void draw_block(struct screen *s)
@@ -154,9 +163,11 @@ static struct screen_stage *stage_of(struct screen *s, yyjson_val *event)
 
 static void stage_done(struct screen *s, struct screen_stage *g)
 {
-    char took[32];
-    say(s, "  %-28s done: %.10g%s%s in %s", g->name, g->total, *g->unit ? " " : "", g->unit,
-        str_seconds((double)(g->last_ms - g->first_ms) / 1000, took));
+    char total[32], took[32];
+    bool long_enough = g->last_ms > g->first_ms;
+    say(s, "  %-28s done: %s%s%s%s%s", g->name, number_text(g->total, total), *g->unit ? " " : "",
+        g->unit, long_enough ? " in " : "",
+        long_enough ? str_seconds((double)(g->last_ms - g->first_ms) / 1000, took) : "");
     remove_stage(s, (int)(g - s->stages));
 }
 
@@ -187,8 +198,9 @@ static void on_best(struct screen *s, yyjson_val *event)
     strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
                   number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
     if (yyjson_obj_get(event, "value"))
-        strbuf_printf(&line, ", %s %.2f %% (drop %.2f)", text_of(event, "metric"),
-                      100 * number_of(event, "value"), number_of(event, "drop_points"));
+        strbuf_printf(&line, ", %s %.2f %% (drop %.2f, %s part)", text_of(event, "metric"),
+                      100 * number_of(event, "value"), number_of(event, "drop_points"),
+                      text_of(event, "part"));
     if (!line.failed)
         str_copy(s->best, sizeof(s->best), line.data);
     strbuf_release(&line);
@@ -214,6 +226,18 @@ static void on_model(struct screen *s, yyjson_val *event)
 {
     say(s, "  %-28s median error %.1f %% on %.0f assembled networks", "latency model",
         100 * number_of(event, "median_error"), number_of(event, "networks"));
+}
+
+static void on_reused(struct screen *s, yyjson_val *event)
+{
+    const char *what = *text_of(event, "what") ? text_of(event, "what") : text_of(event, "kind");
+    say(s, "  %-28s %s: an earlier job had done it", "reused", what);
+}
+
+/* What follows says it: progress that goes on, the table of results. */
+static void on_silent(struct screen *s, yyjson_val *event)
+{
+    (void)s, (void)event;
 }
 
 static bool is_origin(const char *key)
@@ -254,11 +278,9 @@ static void show(struct screen *s, yyjson_val *event)
     static const struct {
         const char *type;
         void (*show)(struct screen *, yyjson_val *);
-    } known[] = {{"progress", on_progress},
-                 {"best", on_best},
-                 {"baseline", on_baseline},
-                 {"preprocess", on_preprocess},
-                 {"model", on_model}};
+    } known[] = {{"progress", on_progress}, {"best", on_best},       {"baseline", on_baseline},
+                 {"model", on_model},       {"reused", on_reused},   {"preprocess", on_preprocess},
+                 {"resumed", on_silent},    {"succeeded", on_silent}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

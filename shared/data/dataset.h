@@ -71,7 +71,7 @@ void dataset_report_release(struct dataset_report *report);
 int dataset_pack(const char *path, const struct dataset_pack_options *options, const char *out,
                  struct dataset_report *report, struct err *err);
 /* SHA-256 over the source as it stands: of a file its own (with FILE.dataset.json, where that is
- * there, of both), of a folder over sorted names, sizes and contents. Quick enough for gigabytes. */
+ * there, of both), of a folder over sorted names, sizes and contents. Quick, even for gigabytes. */
 int dataset_source_hash(const char *path, char ret_hex[65], struct err *err);
 
 struct dataset; /* a packed file, mapped */

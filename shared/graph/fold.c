@@ -6,6 +6,7 @@
 #include "shared/graph/cuts.h"
 #include "shared/graph/eval.h"
 #include "shared/graph/graph_priv.h"
+#include "shared/graph/infer.h"
 
 /* Longer integer tensors than this compute no shapes. */
 enum { SYMBOLIC_MAX = 1024, INPUTS_MAX = 64 };
@@ -15,7 +16,7 @@ int fold_begin(struct fold *fold, struct graph *g, bool symbols, int64_t max_ele
 {
     (void)err;
     *fold = (struct fold){
-        .g = g, .symbols = symbols, .max_elements = max_elements, .max_macs = (int64_t)1 << 31};
+        .g = g, .symbols = symbols, .max_elements = max_elements, .max_work = (int64_t)1 << 31};
     return 0;
 }
 
@@ -297,19 +298,43 @@ static bool any_symbolic(const struct fold *fold, const struct node *node)
     return false;
 }
 
-/* A file of a few bytes may ask for huge constants: what folding makes and computes is bounded. */
+static int64_t elements_of(const struct value *value)
+{
+    return value && value->shape_known ? shape_elements_at(&value->shape, 1) : 0;
+}
+
+/* How many elements each element of the output is computed from, beyond multiply-accumulates. */
+static int64_t reach(const struct graph *g, const struct node *node)
+{
+    struct window w;
+    int64_t n = 1;
+    if (node->op == OP_LRN)
+        return node_int(node, "size", 1);
+    if ((node->op == OP_AVERAGE_POOL || node->op == OP_MAX_POOL) &&
+        graph_window(g, node, &w, NULL) == 0)
+        for (int i = 0; i < w.rank; i++)
+            n = n > INT32_MAX ? n : n * w.kernel[i];
+    return n;
+}
+
+/* A file of a few bytes may ask for huge constants, or for much work on small ones: what folding
+ * makes and computes is bounded in sum. */
 static bool affordable(struct fold *fold, const struct node *node)
 {
-    int64_t elements = 0;
-    for (int i = 0; i < node->n_outputs; i++) {
-        const struct value *out = graph_output_of(fold->g, node, i);
-        elements += out ? shape_elements_at(&out->shape, 1) : 0;
-    }
-    int64_t macs = graph_node_cost(fold->g, node).macs;
-    if (elements > fold->max_elements || macs > fold->max_macs)
+    const struct graph *g = fold->g;
+    int64_t made = 0, work = graph_node_cost(g, node).macs, pooled = 0;
+    for (int i = 0; i < node->n_outputs; i++)
+        made += elements_of(graph_output_of(g, node, i));
+    if (made > fold->max_elements || work > fold->max_work ||
+        __builtin_mul_overflow(made, reach(g, node), &pooled) || pooled > fold->max_work)
         return false;
-    fold->max_elements -= elements;
-    fold->max_macs -= macs;
+    work += pooled;
+    for (int i = 0; i < node->n_inputs; i++)
+        work += elements_of(graph_input_of(g, node, i));
+    if (work > fold->max_work)
+        return false;
+    fold->max_elements -= made;
+    fold->max_work -= work;
     return true;
 }
 

@@ -9,9 +9,9 @@
 struct fold {
     struct graph *g;
     bool symbols;
-    int64_t max_elements; /* of all constants made */
-    int64_t max_macs;
-    int n_symbolic; /* length of `symbolic` */
+    int64_t max_elements; /* of all constants that are still to be made */
+    int64_t max_work;     /* and elements that may still be read, made, multiplied */
+    int n_symbolic;       /* length of `symbolic` */
     struct symbolic *symbolic;
     int folded; /* nodes so far */
 };

@@ -10,9 +10,10 @@
 
 /* ---- names ---- */
 
-static uint32_t name_hash(const char *name)
+/* FNV-1a. The seed keeps files from being made whose names all collide; nothing depends on it. */
+static uint32_t name_hash(uint32_t seed, const char *name)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
+    uint32_t h = 2166136261u ^ seed;
     for (const char *p = name; *p; p++)
         h = (h ^ (unsigned char)*p) * 16777619u;
     return h;
@@ -21,7 +22,7 @@ static uint32_t name_hash(const char *name)
 static struct name_slot *name_slot(const struct name_table *table, const char *name)
 {
     uint32_t mask = (uint32_t)table->capacity - 1;
-    uint32_t i = name_hash(name) & mask;
+    uint32_t h = name_hash(table->seed, name), i = (h ^ h >> 15) & mask;
     while (table->slots[i].name && strcmp(table->slots[i].name, name) != 0)
         i = (i + 1) & mask;
     return &table->slots[i];
@@ -40,7 +41,8 @@ int name_table_put(struct arena *arena, struct name_table *table, const char *na
 {
     if (table->n >= table->capacity / 2) {
         struct name_table bigger = {.n = table->n,
-                                    .capacity = table->capacity ? table->capacity * 2 : 64};
+                                    .capacity = table->capacity ? table->capacity * 2 : 64,
+                                    .seed = (uint32_t)((uintptr_t)table >> 6)};
         bigger.slots = arena_alloc(arena, (size_t)bigger.capacity, sizeof(*bigger.slots));
         if (!bigger.slots)
             return err_oom(err, "names of a graph");
@@ -211,7 +213,7 @@ static const char *node_claim_name(struct graph *g, enum op op, const char *name
 {
     char otherwise[64];
     snprintf(otherwise, sizeof(otherwise), "%s_%d", op_name(op), g->n_nodes);
-    return name_claim(g, g->node_names, name, otherwise, 0, err);
+    return name_claim(g, g->node_names, name, otherwise, g->n_nodes, err);
 }
 
 int graph_add_node(struct graph *g, int before, enum op op, const char *name, int n_inputs,

@@ -5,6 +5,7 @@
 /* A set of names with an index each, in a graph's arena. */
 struct name_table {
     int n, capacity; /* capacity is a power of two, or 0 */
+    uint32_t seed;
     struct name_slot *slots;
 };
 struct name_slot {

@@ -363,7 +363,8 @@ static int check_scale(const struct graph *g, const struct node *node, struct er
     bool fits = block == 0 ? scale->rank == 1 && scale->dim[0] == x->dim[axis]
                            : scale->rank == x->rank && block > 0;
     for (int i = 0; block > 0 && i < x->rank && fits; i++)
-        fits = scale->dim[i] == (i == axis ? x->dim[i] / block + (x->dim[i] % block != 0) : x->dim[i]);
+        fits =
+            scale->dim[i] == (i == axis ? x->dim[i] / block + (x->dim[i] % block != 0) : x->dim[i]);
     if (!fits)
         return node_err(err, ERR_INVALID_ARGUMENT, node,
                         "scale %s does not fit axis %d of input %s", shape_text(scale, a), axis,

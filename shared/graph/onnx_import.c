@@ -10,6 +10,9 @@
 static int check_training(const struct graph *g, const struct node *node, struct err *err)
 {
     bool training = node->op == OP_BATCH_NORMALIZATION && node_int(node, "training_mode", 0) != 0;
+    /* Up to opset 13 more outputs than one mean training. */
+    for (int i = 1; node->op == OP_BATCH_NORMALIZATION && i < node->n_outputs; i++)
+        training = training || node->outputs[i] >= 0;
     const struct tensor *mode = node->op == OP_DROPOUT ? graph_constant_of(g, node, 2) : NULL;
     training = training || (mode && shape_elements(&mode->shape) == 1 && tensor_get_s64(mode, 0));
     if (training)
@@ -45,10 +48,13 @@ static int check_empty(const struct graph *g, struct err *err)
                            value->name, shape_text(&value->shape, text));
     }
     for (int n = 0; n < g->n_nodes; n++) {
-        const struct value *value = graph_output_of(g, g->nodes[n], 0);
-        if (value && value->shape_known && shape_elements_at(&value->shape, 1) == 0)
-            return node_err(err, ERR_INVALID_ARGUMENT, g->nodes[n],
-                            "the output of shape %s is empty", shape_text(&value->shape, text));
+        for (int i = 0; i < g->nodes[n]->n_outputs; i++) {
+            const struct value *value = graph_output_of(g, g->nodes[n], i);
+            if (value && value->shape_known && shape_elements_at(&value->shape, 1) == 0)
+                return node_err(err, ERR_INVALID_ARGUMENT, g->nodes[n],
+                                "output '%.128s' of shape %s is empty", value->name,
+                                shape_text(&value->shape, text));
+        }
     }
     return 0;
 }

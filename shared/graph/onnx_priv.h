@@ -31,6 +31,25 @@ int onnx_tensor(const Onnx__TensorProto *proto, const char *folder,
 /* Type, or NONE when Hone has no name for it; *ret_name is ONNX's name in that case. */
 enum dtype onnx_dtype(int32_t type, const char **ret_name);
 
+/* ---- onnx_read.c, onnx_read_nodes.c ---- */
+
+/* A model on its way into a graph. */
+struct onnx_reader {
+    const Onnx__ModelProto *model;
+    const Onnx__GraphProto *proto;
+    const char *folder;
+    const struct onnx_limits *limits;
+    struct graph *g;
+    const char *batch_name; /* the first symbolic first dimension */
+    const char *batch_of;   /* and whose it is */
+};
+const char *onnx_text(const char *s); /* "" for NULL */
+bool onnx_default_domain(const char *domain);
+/* Refuses a value's name that is empty or taken. */
+int onnx_new_name(const struct onnx_reader *r, const char *name, struct err *err);
+/* Adds all nodes, connected and checked against their operators' definitions. */
+int onnx_read_nodes(struct onnx_reader *r, struct err *err);
+
 /* ---- onnx_import.c ---- */
 
 /* Works through a graph just read: old forms become new ones, constant chains are folded, shapes

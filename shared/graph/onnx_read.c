@@ -12,28 +12,18 @@
 const struct onnx_limits onnx_default_limits = {
     .max_file_bytes = (size_t)2 << 30,
     .max_depth = 32,
-    .max_nodes = 100000,
+    .max_nodes = 20000,
     .max_elements = (int64_t)1 << 28,
 };
 
-struct reader {
-    const Onnx__ModelProto *model;
-    const Onnx__GraphProto *proto;
-    const char *folder;
-    const struct onnx_limits *limits;
-    struct graph *g;
-    const char *batch_name; /* the first symbolic first dimension */
-    const char *batch_of;   /* and whose it is */
-};
-
-static const char *text_or_empty(const char *s)
+const char *onnx_text(const char *s)
 {
     return s ? s : "";
 }
 
 /* ---- model ---- */
 
-static bool is_default_domain(const char *domain)
+bool onnx_default_domain(const char *domain)
 {
     return !domain || !*domain || strcmp(domain, "ai.onnx") == 0;
 }
@@ -42,7 +32,7 @@ static int read_opset(const Onnx__ModelProto *model, int *ret, struct err *err)
 {
     int64_t opset = -1;
     for (size_t i = 0; i < model->n_opset_import; i++)
-        if (is_default_domain(model->opset_import[i]->domain))
+        if (onnx_default_domain(model->opset_import[i]->domain))
             opset = model->opset_import[i]->has_version ? model->opset_import[i]->version : 1;
     if (opset < 0 && model->n_opset_import > 0)
         return err_set(err, ERR_UNIMPLEMENTED,
@@ -58,6 +48,24 @@ static int read_opset(const Onnx__ModelProto *model, int *ret, struct err *err)
     return 0;
 }
 
+/* Outputs and metadata are searched one after the other. */
+enum { LISTED_MAX = 4096, VALUES_PER_NODE = 16 };
+
+/* A value takes more room in memory than its name in the file. */
+static int check_values(const Onnx__GraphProto *graph, const struct onnx_limits *limits,
+                        struct err *err)
+{
+    size_t values = graph->n_initializer + graph->n_input;
+    size_t most = LISTED_MAX + (size_t)limits->max_nodes * VALUES_PER_NODE;
+    for (size_t i = 0; i < graph->n_node; i++)
+        values += graph->node[i]->n_input + graph->node[i]->n_output;
+    if (values > most)
+        return err_set(err, ERR_RESOURCE_EXHAUSTED,
+                       "%zu initializers, inputs and outputs of nodes; the limit is %zu", values,
+                       most);
+    return 0;
+}
+
 static int check_model(const Onnx__ModelProto *model, const struct onnx_limits *limits,
                        struct err *err)
 {
@@ -65,7 +73,7 @@ static int check_model(const Onnx__ModelProto *model, const struct onnx_limits *
         return err_set(err, ERR_INVALID_ARGUMENT, "no graph: damaged, or no ONNX model");
     if (model->n_functions > 0)
         return err_set(err, ERR_UNIMPLEMENTED, "the model defines functions ('%.128s')",
-                       text_or_empty(model->functions[0]->name));
+                       onnx_text(model->functions[0]->name));
     if (model->graph->n_sparse_initializer > 0)
         return err_set(err, ERR_UNIMPLEMENTED, "the model has sparse initializers");
     if (model->graph->n_node > (size_t)limits->max_nodes)
@@ -73,7 +81,11 @@ static int check_model(const Onnx__ModelProto *model, const struct onnx_limits *
                        model->graph->n_node, limits->max_nodes);
     if (model->graph->n_output == 0)
         return err_set(err, ERR_INVALID_ARGUMENT, "the graph has no outputs");
-    return 0;
+    if (model->graph->n_output > LISTED_MAX || model->n_metadata_props > LISTED_MAX)
+        return err_set(err, ERR_RESOURCE_EXHAUSTED,
+                       "%zu outputs and %zu entries of metadata; the limit is %d",
+                       model->graph->n_output, model->n_metadata_props, LISTED_MAX);
+    return check_values(model->graph, limits, err);
 }
 
 /* ---- inputs ---- */
@@ -111,7 +123,7 @@ static int read_tensor_type(const Onnx__ValueInfoProto *info, const Onnx__TypePr
 
 /* The first dimension is the batch where it has no number; two inputs with different symbols there
  * do not share a batch. */
-static int read_batch(struct reader *r, const char *input, const char *symbol, struct err *err)
+static int read_batch(struct onnx_reader *r, const char *input, const char *symbol, struct err *err)
 {
     if (*symbol && r->batch_name && strcmp(symbol, r->batch_name) != 0)
         return err_set(err, ERR_UNIMPLEMENTED,
@@ -125,8 +137,9 @@ static int read_batch(struct reader *r, const char *input, const char *symbol, s
     return 0;
 }
 
-static int read_dim(struct reader *r, const char *input, const Onnx__TensorShapeProto__Dimension *d,
-                    int i, int64_t *ret, struct err *err)
+static int read_dim(struct onnx_reader *r, const char *input,
+                    const Onnx__TensorShapeProto__Dimension *d, int i, int64_t *ret,
+                    struct err *err)
 {
     bool number = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
     bool symbol = d->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM;
@@ -136,7 +149,7 @@ static int read_dim(struct reader *r, const char *input, const Onnx__TensorShape
     }
     if (number && d->dim_value < -1)
         return err_set(err, ERR_INVALID_ARGUMENT, "dimension %d is %" PRId64, i, d->dim_value);
-    const char *name = symbol ? text_or_empty(d->dim_param) : "";
+    const char *name = symbol ? onnx_text(d->dim_param) : "";
     if (i > 0)
         return err_set(err, ERR_UNIMPLEMENTED,
                        "dimension %d is symbolic%s%.64s%s: only the first one, the batch, may be; "
@@ -146,7 +159,7 @@ static int read_dim(struct reader *r, const char *input, const Onnx__TensorShape
     return read_batch(r, input, name, err);
 }
 
-static int read_shape(struct reader *r, const char *input, const Onnx__TensorShapeProto *proto,
+static int read_shape(struct onnx_reader *r, const char *input, const Onnx__TensorShapeProto *proto,
                       struct shape *ret, struct err *err)
 {
     if (!proto)
@@ -161,7 +174,7 @@ static int read_shape(struct reader *r, const char *input, const Onnx__TensorSha
     return rc < 0 ? rc : shape_check(ret, err);
 }
 
-static int check_new_name(const struct reader *r, const char *name, struct err *err)
+int onnx_new_name(const struct onnx_reader *r, const char *name, struct err *err)
 {
     if (!*name)
         return err_set(err, ERR_INVALID_ARGUMENT, "it has no name");
@@ -170,9 +183,9 @@ static int check_new_name(const struct reader *r, const char *name, struct err *
     return 0;
 }
 
-static int read_input(struct reader *r, const Onnx__ValueInfoProto *info, struct err *err)
+static int read_input(struct onnx_reader *r, const Onnx__ValueInfoProto *info, struct err *err)
 {
-    const char *name = text_or_empty(info->name);
+    const char *name = onnx_text(info->name);
     const Onnx__TypeProto__Tensor *type = NULL;
     enum dtype dtype = DTYPE_NONE;
     struct shape shape = {0};
@@ -180,7 +193,7 @@ static int read_input(struct reader *r, const Onnx__ValueInfoProto *info, struct
     int known = graph_find_value(r->g, name);
     if (*name && known >= 0 && r->g->values[known]->constant)
         return 0;
-    int rc = check_new_name(r, name, err);
+    int rc = onnx_new_name(r, name, err);
     if (rc == 0)
         rc = read_tensor_type(info, &type, &dtype, err);
     if (rc < 0)
@@ -193,23 +206,23 @@ static int read_input(struct reader *r, const Onnx__ValueInfoProto *info, struct
     return rc < 0 ? rc : 0;
 }
 
-static int read_inputs(struct reader *r, struct err *err)
+static int read_inputs(struct onnx_reader *r, struct err *err)
 {
     for (size_t i = 0; i < r->proto->n_input; i++) {
         int rc = read_input(r, r->proto->input[i], err);
         if (rc < 0) {
-            err_wrap(err, "input '%.128s'", text_or_empty(r->proto->input[i]->name));
+            err_wrap(err, "input '%.128s'", onnx_text(r->proto->input[i]->name));
             return rc;
         }
     }
     return 0;
 }
 
-static int read_initializer(struct reader *r, const Onnx__TensorProto *proto, struct err *err)
+static int read_initializer(struct onnx_reader *r, const Onnx__TensorProto *proto, struct err *err)
 {
-    const char *name = text_or_empty(proto->name);
+    const char *name = onnx_text(proto->name);
     struct tensor *tensor = NULL;
-    int rc = check_new_name(r, name, err);
+    int rc = onnx_new_name(r, name, err);
     if (rc == 0)
         rc = onnx_tensor(proto, r->folder, r->limits, r->g->arena, &tensor, err);
     if (rc < 0)
@@ -225,219 +238,23 @@ static int read_initializer(struct reader *r, const Onnx__TensorProto *proto, st
     return 0;
 }
 
-static int read_initializers(struct reader *r, struct err *err)
+static int read_initializers(struct onnx_reader *r, struct err *err)
 {
     for (size_t i = 0; i < r->proto->n_initializer; i++) {
         int rc = read_initializer(r, r->proto->initializer[i], err);
         if (rc < 0) {
-            err_wrap(err, "initializer '%.128s'", text_or_empty(r->proto->initializer[i]->name));
+            err_wrap(err, "initializer '%.128s'", onnx_text(r->proto->initializer[i]->name));
             return rc;
         }
-    }
-    return 0;
-}
-
-/* ---- nodes ---- */
-
-/* "node 'conv1' (Conv)" or "node 17 (Conv)" */
-static int wrap_node(int rc, struct err *err, const Onnx__NodeProto *node, size_t index)
-{
-    const char *op = text_or_empty(node->op_type);
-    if (node->name && *node->name)
-        err_wrap(err, "node '%.128s' (%.64s)", node->name, op);
-    else
-        err_wrap(err, "node %zu (%.64s)", index, op);
-    return rc;
-}
-
-static bool is_control_flow(const char *op)
-{
-    static const char *const names[] = {"If", "Loop", "Scan", "SequenceMap", NULL};
-    for (int i = 0; names[i]; i++)
-        if (strcmp(op, names[i]) == 0)
-            return true;
-    return false;
-}
-
-static int read_op(const struct reader *r, const Onnx__NodeProto *node, struct err *err)
-{
-    const char *op = text_or_empty(node->op_type);
-    if (!is_default_domain(node->domain))
-        return err_set(err, ERR_UNIMPLEMENTED,
-                       "operator '%.64s' of the domain '%.64s' is not supported (opset %d)", op,
-                       node->domain, r->g->opset);
-    int parsed = op_parse(op);
-    if (parsed < 0)
-        return err_set(err, ERR_UNIMPLEMENTED, "%s '%.64s' is not supported (opset %d)",
-                       is_control_flow(op) ? "control flow" : "operator", op, r->g->opset);
-    return parsed;
-}
-
-/* The kind of an attribute: as declared, or (up to IR version 1 the type was left out) as the
- * operator expects. */
-static int kind_of(const Onnx__AttributeProto *p, enum op op, int *ret, struct err *err)
-{
-    static const char *const refused[] = {
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPH] = "a graph",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS] = "a list of strings",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSORS] = "a list of tensors",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__GRAPHS] = "a list of graphs",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSOR] = "a sparse tensor",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__SPARSE_TENSORS] = "a list of sparse tensors",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTO] = "a type",
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TYPE_PROTOS] = "a list of types",
-    };
-    static const int kinds[] = {
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT] = ATTR_FLOAT,
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT] = ATTR_INT,
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING] = ATTR_STRING,
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR] = ATTR_TENSOR,
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS] = ATTR_FLOATS,
-        [ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS] = ATTR_INTS,
-    };
-    int type = p->has_type ? (int)p->type : 0;
-    if (type > 0 && type < (int)(sizeof(refused) / sizeof(*refused)) && refused[type])
-        return err_set(err, ERR_UNIMPLEMENTED, "it is %s", refused[type]);
-    if (type >= 1 && type <= ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS) {
-        *ret = kinds[type];
-        return 0;
-    }
-    if (type != 0 || !op_attr_kind(op, text_or_empty(p->name), ret))
-        return err_set(err, ERR_INVALID_ARGUMENT, "it is of unknown type %d", type);
-    return 0;
-}
-
-static int read_string_attr(struct graph *g, struct node *node, const Onnx__AttributeProto *p,
-                            struct err *err)
-{
-    if (!p->has_s)
-        return graph_set_attr_string(g, node, p->name, "", err);
-    char *text = arena_alloc(g->arena, 1, p->s.len + 1);
-    if (!text)
-        return err_oom(err, "an attribute");
-    if (p->s.len > 0)
-        memcpy(text, p->s.data, p->s.len);
-    return graph_set_attr_string(g, node, p->name, text, err);
-}
-
-static int read_attr(struct reader *r, struct node *node, const Onnx__AttributeProto *p,
-                     struct err *err)
-{
-    int kind = 0;
-    struct tensor *tensor = NULL;
-    if (!p->name || !*p->name)
-        return err_set(err, ERR_INVALID_ARGUMENT, "it has no name");
-    if (node_attr(node, p->name))
-        return err_set(err, ERR_INVALID_ARGUMENT, "it is given twice");
-    if (p->ref_attr_name && *p->ref_attr_name)
-        return err_set(err, ERR_INVALID_ARGUMENT, "it refers to an attribute of a function");
-    int rc = kind_of(p, node->op, &kind, err);
-    if (rc < 0)
-        return rc;
-    switch ((enum attr_kind)kind) {
-    case ATTR_INT:
-        return graph_set_attr_int(r->g, node, p->name, p->has_i ? p->i : 0, err);
-    case ATTR_FLOAT:
-        return graph_set_attr_float(r->g, node, p->name, p->has_f ? p->f : 0, err);
-    case ATTR_STRING:
-        return read_string_attr(r->g, node, p, err);
-    case ATTR_INTS:
-        return p->n_ints > INT32_MAX
-                   ? err_set(err, ERR_INVALID_ARGUMENT, "it is too long")
-                   : graph_set_attr_ints(r->g, node, p->name, (int)p->n_ints, p->ints, err);
-    case ATTR_FLOATS:
-        return p->n_floats > INT32_MAX
-                   ? err_set(err, ERR_INVALID_ARGUMENT, "it is too long")
-                   : graph_set_attr_floats(r->g, node, p->name, (int)p->n_floats, p->floats, err);
-    case ATTR_TENSOR:
-        break;
-    }
-    if (!p->t)
-        return err_set(err, ERR_INVALID_ARGUMENT, "the tensor is missing");
-    rc = onnx_tensor(p->t, r->folder, r->limits, r->g->arena, &tensor, err);
-    return rc < 0 ? rc : graph_set_attr_tensor(r->g, node, p->name, tensor, err);
-}
-
-/* The node with its outputs; inputs follow when all values have names. */
-static int read_node(struct reader *r, const Onnx__NodeProto *p, struct err *err)
-{
-    int op = read_op(r, p, err);
-    if (op < 0)
-        return op;
-    int index = graph_add_node(r->g, -1, (enum op)op, p->name, 0, NULL, 0, NULL, err);
-    if (index < 0)
-        return index;
-    struct node *node = r->g->nodes[index];
-    node->outputs = arena_alloc(r->g->arena, p->n_output, sizeof(*node->outputs));
-    if (!node->outputs)
-        return err_oom(err, "a node");
-    node->n_outputs = (int)p->n_output;
-    for (int i = 0; i < node->n_outputs; i++) {
-        node->outputs[i] = -1;
-        if (!*p->output[i])
-            continue;
-        int rc = check_new_name(r, p->output[i], err);
-        if (rc < 0)
-            return rc;
-        node->outputs[i] = graph_add_value(r->g, p->output[i], NULL, err);
-        if (node->outputs[i] < 0)
-            return node->outputs[i];
-        r->g->values[node->outputs[i]]->producer = index;
-    }
-    for (size_t i = 0; i < p->n_attribute; i++) {
-        int rc = read_attr(r, node, p->attribute[i], err);
-        if (rc < 0) {
-            err_wrap(err, "attribute '%.64s'", text_or_empty(p->attribute[i]->name));
-            return rc;
-        }
-    }
-    return 0;
-}
-
-static int connect(struct reader *r, const Onnx__NodeProto *p, struct node *node, struct err *err)
-{
-    size_t n = p->n_input;
-    while (n > 0 && !*p->input[n - 1])
-        n--;
-    node->inputs = arena_alloc(r->g->arena, n, sizeof(*node->inputs));
-    if (!node->inputs)
-        return err_oom(err, "a node");
-    for (size_t i = 0; i < n; i++) {
-        node->inputs[i] = *p->input[i] ? graph_find_value(r->g, p->input[i]) : -1;
-        if (*p->input[i] && node->inputs[i] < 0)
-            return err_set(err, ERR_INVALID_ARGUMENT,
-                           "input '%.128s' is produced by no node and is no input or initializer",
-                           p->input[i]);
-    }
-    node->n_inputs = (int)n;
-    return 0;
-}
-
-static int read_nodes(struct reader *r, struct err *err)
-{
-    for (size_t i = 0; i < r->proto->n_node; i++) {
-        int rc = read_node(r, r->proto->node[i], err);
-        if (rc < 0)
-            return wrap_node(rc, err, r->proto->node[i], i);
-    }
-    for (size_t i = 0; i < r->proto->n_node; i++) {
-        int rc = connect(r, r->proto->node[i], r->g->nodes[i], err);
-        if (rc < 0)
-            return wrap_node(rc, err, r->proto->node[i], i);
-    }
-    for (int i = 0; i < r->g->n_nodes; i++) {
-        int rc = graph_check_node(r->g, r->g->nodes[i], err);
-        if (rc < 0)
-            return rc;
     }
     return 0;
 }
 
 /* ---- outputs ---- */
 
-static int read_output(struct reader *r, const Onnx__ValueInfoProto *info, struct err *err)
+static int read_output(struct onnx_reader *r, const Onnx__ValueInfoProto *info, struct err *err)
 {
-    const char *name = text_or_empty(info->name);
+    const char *name = onnx_text(info->name);
     int value = *name ? graph_find_value(r->g, name) : -1;
     if (value < 0)
         return err_set(err, ERR_INVALID_ARGUMENT, "it is produced by no node");
@@ -451,12 +268,12 @@ static int read_output(struct reader *r, const Onnx__ValueInfoProto *info, struc
     return rc < 0 ? rc : 0;
 }
 
-static int read_outputs(struct reader *r, struct err *err)
+static int read_outputs(struct onnx_reader *r, struct err *err)
 {
     for (size_t i = 0; i < r->proto->n_output; i++) {
         int rc = read_output(r, r->proto->output[i], err);
         if (rc < 0) {
-            err_wrap(err, "output '%.128s'", text_or_empty(r->proto->output[i]->name));
+            err_wrap(err, "output '%.128s'", onnx_text(r->proto->output[i]->name));
             return rc;
         }
     }
@@ -474,7 +291,7 @@ static bool dim_agrees(const Onnx__TensorShapeProto__Dimension *d, int64_t dim)
 
 /* The declared type and shape of an output against what was inferred; taken over where nothing
  * could be inferred. */
-static int check_output(const struct reader *r, const Onnx__ValueInfoProto *info,
+static int check_output(const struct onnx_reader *r, const Onnx__ValueInfoProto *info,
                         struct value *value, struct err *err)
 {
     const Onnx__TypeProto__Tensor *type = NULL;
@@ -504,7 +321,7 @@ static int check_output(const struct reader *r, const Onnx__ValueInfoProto *info
     return 0;
 }
 
-static int check_outputs(const struct reader *r, struct err *err)
+static int check_outputs(const struct onnx_reader *r, struct err *err)
 {
     for (int i = 0; i < r->g->n_outputs; i++) {
         struct value *value = r->g->values[r->g->outputs[i]];
@@ -522,30 +339,30 @@ static int check_outputs(const struct reader *r, struct err *err)
 /* ---- metadata ---- */
 
 /* Names of nodes, one a line, that compute in bf16. */
-static void read_hints(struct graph *g, const char *text)
+static int read_hints(struct graph *g, const char *text, struct err *err)
 {
-    for (int i = 0; i < g->n_nodes; i++) {
-        size_t n = strlen(g->nodes[i]->name);
-        for (const char *line = text; *line;) {
-            size_t length = strcspn(line, "\n");
-            if (length == n && strncmp(line, g->nodes[i]->name, n) == 0)
-                g->nodes[i]->hint = PRECISION_BF16;
-            line += length;
-            line += *line == '\n';
-        }
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        _cleanup_(freep) char *name = str_printf("%.*s", (int)n, text);
+        if (!name)
+            return err_oom(err, "metadata");
+        /* before graph_compact, nodes are where they were added */
+        int index = name_table_get(g->node_names, name);
+        if (index >= 0 && index < g->n_nodes && strcmp(g->nodes[index]->name, name) == 0)
+            g->nodes[index]->hint = PRECISION_BF16;
+        text += n;
+        text += *text == '\n';
     }
+    return 0;
 }
 
-static int read_metadata(struct reader *r, struct err *err)
+static int read_metadata(struct onnx_reader *r, struct err *err)
 {
     for (size_t i = 0; i < r->model->n_metadata_props; i++) {
         const Onnx__StringStringEntryProto *entry = r->model->metadata_props[i];
-        const char *key = text_or_empty(entry->key), *value = text_or_empty(entry->value);
-        if (strcmp(key, ONNX_META_BF16) == 0) {
-            read_hints(r->g, value);
-            continue;
-        }
-        int rc = graph_set_metadata(r->g, key, value, err);
+        const char *key = onnx_text(entry->key), *value = onnx_text(entry->value);
+        int rc = strcmp(key, ONNX_META_BF16) == 0 ? read_hints(r->g, value, err)
+                                                  : graph_set_metadata(r->g, key, value, err);
         if (rc < 0)
             return rc;
     }
@@ -554,7 +371,7 @@ static int read_metadata(struct reader *r, struct err *err)
 
 /* ---- */
 
-static int read_graph(struct reader *r, struct err *err)
+static int read_graph(struct onnx_reader *r, struct err *err)
 {
     if (r->proto->name && *r->proto->name) {
         r->g->name = arena_strdup(r->g->arena, r->proto->name);
@@ -565,7 +382,7 @@ static int read_graph(struct reader *r, struct err *err)
     if (rc == 0)
         rc = read_inputs(r, err);
     if (rc == 0)
-        rc = read_nodes(r, err);
+        rc = onnx_read_nodes(r, err);
     if (rc == 0)
         rc = read_outputs(r, err);
     if (rc == 0)
@@ -596,7 +413,7 @@ int onnx_read_bytes(const void *data, size_t bytes, const char *folder,
     g = graph_new(opset, err);
     if (!g)
         return -ERR_RESOURCE_EXHAUSTED;
-    struct reader r = {
+    struct onnx_reader r = {
         .model = model, .proto = model->graph, .folder = folder, .limits = limits, .g = g};
     rc = read_graph(&r, err);
     if (rc < 0)

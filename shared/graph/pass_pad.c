@@ -49,14 +49,12 @@ static bool takes_pads(const struct node *node, const struct window *w)
     return w->count_include_pad || !has_pads;
 }
 
-static int fold_pad(struct rewrite *r, int n, struct err *err)
+/* Takes in the Pad that makes the node's input. Returns 1 if so, 0 if there is none to take. */
+static int take_pad(struct rewrite *r, struct node *node, struct err *err)
 {
     struct graph *g = r->g;
-    struct node *node = g->nodes[n];
     struct window w;
     int64_t begin[SHAPE_MAX_RANK], end[SHAPE_MAX_RANK], pads[6];
-    if (node->op != OP_CONV && node->op != OP_AVERAGE_POOL)
-        return 0;
     const struct node *pad = rewrite_producer(r, node, 0, OP_PAD);
     if (!pad || graph_window(g, node, &w, NULL) < 0 || !takes_pads(node, &w) ||
         !read_zero_pads(g, pad, w.rank + 2, begin, end))
@@ -75,7 +73,16 @@ static int fold_pad(struct rewrite *r, int n, struct err *err)
     rewrite_touch(r, pad->inputs[0]);
     node->inputs[0] = pad->inputs[0];
     r->changes++;
-    return 0;
+    return 1;
+}
+
+static int fold_pad(struct rewrite *r, int n, struct err *err)
+{
+    struct node *node = r->g->nodes[n];
+    int rc = node->op == OP_CONV || node->op == OP_AVERAGE_POOL;
+    while (rc > 0) /* one Pad after the other */
+        rc = take_pad(r, node, err);
+    return rc;
 }
 
 int pass_fold_pad(struct graph *g, struct err *err)

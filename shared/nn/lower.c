@@ -17,6 +17,11 @@ struct shape lower_shape(const struct lower *l, int value)
     return shape_at(&l->g->values[value]->shape, l->plan->options.batch);
 }
 
+bool lower_is_used(const struct lower *l, int value)
+{
+    return value >= 0 && (uses_count(&l->uses, value) > 0 || l->uses.is_output[value]);
+}
+
 /* ---- wires ---- */
 
 int lower_new_wire(struct lower *l, const char *name, const struct shape *shape, enum dtype dtype,

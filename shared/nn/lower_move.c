@@ -308,7 +308,7 @@ int lower_alias(struct lower *l, int index, struct err *err)
     const struct node *node = l->g->nodes[index];
     int from = node->inputs[0], to = node->outputs[0];
     for (int i = 1; i < node->n_outputs; i++)
-        if (node->outputs[i] >= 0 && uses_count(&l->uses, node->outputs[i]) > 0)
+        if (lower_is_used(l, node->outputs[i]))
             return 0; /* Dropout's mask */
     if (l->g->values[from]->dtype != l->g->values[to]->dtype)
         return 0;

@@ -28,7 +28,8 @@ int lower_narrow_weights(struct lower *l, int value, int axis, int64_t channels,
                          const struct tensor **ret, const float **ret_scales, struct err *err);
 /* Whether the value is what some 8-bit wire, per tensor, stands for. */
 bool lower_is_narrow(struct lower *l, int value);
-/* A constant value as a wire. */
+/* Whether a node or the network's outputs read the value (-1: no). */
+bool lower_is_used(const struct lower *l, int value);
 struct shape lower_shape(const struct lower *l, int value);
 
 /* A new layer for the node, with operands and outputs to be filled in. NULL: out of memory. */

@@ -313,7 +313,7 @@ int lower_norm(struct lower *l, int index, struct err *err)
             return 0;
     }
     for (int i = 1; i < node->n_outputs; i++)
-        if (node->outputs[i] >= 0 && uses_count(&l->uses, node->outputs[i]) > 0)
+        if (lower_is_used(l, node->outputs[i]))
             return 0;
     struct shape vector = {.rank = x.rank};
     for (int d = 0; d < x.rank; d++)
@@ -436,7 +436,7 @@ int lower_pool(struct lower *l, int index, struct err *err)
         (whole ? !whole_window(l, node, &pool.w) : graph_window(l->g, node, &pool.w, NULL) < 0) ||
         !plain_window(&pool.w))
         return 0;
-    if (node->n_outputs > 1 && node->outputs[1] >= 0)
+    if (node->n_outputs > 1 && lower_is_used(l, node->outputs[1]))
         return 0; /* MaxPool's indices */
     if (node->op == OP_AVERAGE_POOL || node->op == OP_GLOBAL_AVERAGE_POOL)
         /* Counting the padding, oneDNN divides by the whole window, as the reference does, even

@@ -40,14 +40,13 @@ int nn_limit_isa(const char *isa, struct err *err)
     for (int i = 0; i < N_ISAS; i++) {
         if (strcmp(isas[i].name, isa) != 0)
             continue;
-        /* A second call with the limit already in force is harmless; oneDNN would refuse it. */
-        if (strcmp(nn_isa(), isa) == 0)
-            return 0;
-        if (dnnl_set_max_cpu_isa(isas[i].isa) != dnnl_success)
+        /* oneDNN fixes the ISA when it is asked for it the first time: set first, ask then. A second
+         * call with the limit already in force is harmless. */
+        if (dnnl_set_max_cpu_isa(isas[i].isa) != dnnl_success && strcmp(nn_isa(), isa) != 0)
             return err_set(err, ERR_FAILED_PRECONDITION,
-                           "the ISA cannot be limited to %s any more: the first network was "
-                           "compiled before",
-                           isa);
+                           "the ISA cannot be limited to %s any more: this process has begun to "
+                           "compute with %s",
+                           isa, nn_isa());
         if (!isa_has(isas[i].isa))
             return err_set(err, ERR_FAILED_PRECONDITION,
                            "this CPU does not have %s; it has %s", isa, nn_isa());

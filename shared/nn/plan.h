@@ -75,7 +75,8 @@ size_t plan_memory(const struct plan *plan); /* bytes: arena and packed weights 
 
 /* ---- the machine ---- */
 /* Holds oneDNN to an ISA ("avx2", "avx512_core", "avx512_core_vnni", "avx512_core_bf16", ...; NULL
- * or "": all that the CPU has). Once per process, before the first plan. */
+ * or "": all that the CPU has). Once per process, before the first plan and before any other function
+ * of this section: asking for the ISA fixes it. */
 int nn_limit_isa(const char *isa, struct err *err);
 const char *nn_isa(void);  /* in force: "avx512_core_vnni" */
 const char *nn_cpu(void);  /* "Intel(R) Xeon(R) Processor @ 2.50GHz" */

@@ -12,6 +12,7 @@
 
 #include "shared/nn/plan_measure.h"
 #include "shared/nn/step_convert.h"
+#include "shared/nn/step_direct.h"
 #include "shared/nn/step_dnnl.h"
 #include "shared/nn/step_move.h"
 #include "shared/nn/step_narrow.h"
@@ -37,7 +38,7 @@ struct chooser {
 const struct implementation *const *implementations_of(enum layer_kind kind)
 {
     static const struct implementation *const table[][4] = {
-        [LAYER_CONV] = {&onednn_conv},
+        [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_plain},
         [LAYER_GEMM] = {&onednn_matmul, &onednn_inner_product},
         [LAYER_POOL] = {&onednn_pool},
         [LAYER_UNARY] = {&onednn_unary},
@@ -75,8 +76,10 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
     switch (layer->kind) {
     case LAYER_CONV:
         pairs[n++] = (struct pair){LAYOUT_LAST, LAYOUT_LAST};
-        if (layer->precision == PRECISION_INT8)
+        if (layer->precision == PRECISION_INT8) {
+            pairs[n++] = (struct pair){LAYOUT_C4, LAYOUT_C4};
             break;
+        }
         pairs[n++] = (struct pair){blocked, blocked};
         if (in->dim[1] <= 4)
             pairs[n++] = (struct pair){LAYOUT_PLAIN, blocked};
@@ -87,6 +90,8 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
     case LAYER_BINARY:
     case LAYER_LRN:
     case LAYER_MOVE:
+        if (layer->precision == PRECISION_INT8)
+            blocked = LAYOUT_C4;
         pairs[n++] = (struct pair){LAYOUT_LAST, LAYOUT_LAST};
         pairs[n++] = (struct pair){blocked, blocked};
         pairs[n++] = (struct pair){LAYOUT_PLAIN, LAYOUT_PLAIN};
@@ -99,8 +104,8 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
         break;
     case LAYER_CONVERT:
         for (int a = 0; a < 3; a++)
-            for (int b = 0; b < 2; b++) {
-                const enum layout of[] = {LAYOUT_LAST, LAYOUT_PLAIN, blocked};
+            for (int b = 0; b < 3; b++) {
+                const enum layout of[] = {LAYOUT_LAST, LAYOUT_PLAIN, b == 2 ? LAYOUT_C4 : blocked};
                 pairs[n++] = (struct pair){of[a], of[b]};
             }
         break;

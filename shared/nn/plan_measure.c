@@ -157,25 +157,25 @@ static double time_once(struct trial *t)
     return ns;
 }
 
-/* In turns, until each has had about 10 runs or a fair share of time; those that are clearly slower
- * drop out. The least time counts: what disturbs only ever adds. */
+/* In turns, until each has had about a millisecond or 10 runs; those that are clearly slower drop
+ * out. The least time counts: what disturbs only ever adds. */
 static void run_trials(struct trials *t)
 {
-    enum { ROUNDS = 5 };
+    enum { ROUNDS = 10 };
     for (int round = 0; round < ROUNDS; round++) {
         double best = 0;
         for (int i = 0; i < t->n; i++) {
             struct trial *trial = &t->items[i];
             double spent = 0;
-            for (int k = 0; trial->runs && k < 4 && spent < 2e5; k++)
+            for (int k = 0; trial->runs && k < 10 && spent < 1e5; k++)
                 spent += time_once(trial);
             if (trial->runs && (best == 0 || trial->ns < best))
                 best = trial->ns;
         }
         for (int i = 0; i < t->n; i++)
-            if (t->items[i].runs && t->items[i].ns > best * (round ? 1.15 : 1.5))
+            if (t->items[i].runs && t->items[i].ns > best * (round < 2 ? 2.5 : 1.2))
                 t->items[i].runs = false;
-        if (best > 5e6 && round >= 1)
+        if (best > 1e6 && round >= 3)
             break;
     }
 }

@@ -140,7 +140,7 @@ int dnnl_list_implementations(dnnl_primitive_desc_t pd, const struct implementat
     char best[64] = "";
     do {
         const char *name = impl_name(pd);
-        bool reference = strncmp(name, "ref", 3) == 0;
+        bool reference = strncmp(name, "ref", 3) == 0 || strstr(name, "+ref");
         bool slow = reference || strncmp(name, "x64:gemm", 8) == 0;
         if (!slow && !*best)
             str_copy(best, sizeof(best), isa_of(name));

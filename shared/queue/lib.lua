@@ -59,8 +59,8 @@ local COUNTED = {ready = true, leased = true, delayed = true}
 
 -- Fields of the task's hash as a table with its id, or nil.
 local function load(id)
-    local f = redis.call('HMGET', key('task', id), 'job', 'queue', 'kind', 'state', 'epoch', 'entry',
-        'deliveries', 'max', 'group', 'first', 'members', 'worker', 'closed')
+    local f = redis.call('HMGET', key('task', id), 'job', 'queue', 'kind', 'state', 'epoch',
+        'entry', 'deliveries', 'max', 'group', 'first', 'members', 'worker', 'closed')
     if not f[1] then
         return nil
     end
@@ -149,7 +149,8 @@ end
 
 -- Ends a job that runs: what is open is cancelled, the event is its last one.
 local function end_job(job, state, field, value, ...)
-    redis.call('HSET', key('job', job), 'state', state, 'updated', digits(NOW), 'ended', digits(NOW))
+    redis.call('HSET', key('job', job), 'state', state, 'updated', digits(NOW), 'ended',
+        digits(NOW))
     if field then
         redis.call('HSET', key('job', job), field, value)
     end

@@ -3,7 +3,7 @@
  *
  *     objects/ab/abcd...   artifacts, read-only
  *     records/...          records under their own paths
- *     tmp/                 what is being written; what lies there for a day is removed at the next open
+ *     tmp/                 what is being written; after a day it is removed at the next open
  *     identity             random digits, made once: which store this is
  *
  * Everything appears under its name by rename(2) after fsync(2): whole or not at all.

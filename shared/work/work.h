@@ -6,7 +6,8 @@
  * are pure functions of payload and results: the loop looks up what the same payload gave before
  * (memo), so a repeated job costs nothing. While a handler runs, a thread of the loop renews the
  * lease; when the task is cancelled or the lease is lost, work_check returns an error, which the
- * handler returns. SIGTERM: stop claiming, let work_check return CANCELLED with `stopping`, release the task.
+ * handler returns. SIGTERM: stop claiming, let work_check return CANCELLED ("stopping"), release
+ * the task.
  */
 #include <protobuf-c/protobuf-c.h>
 
@@ -46,14 +47,14 @@ typedef int work_handler(struct work_task *task, struct work_output *out, struct
 struct work_kind {
     const char *kind;
     work_handler *handle;
-    int version;  /* raised when the handler computes something else: old memos are void */
-    bool memo;    /* results may be remembered */
+    int version;   /* raised when the handler computes something else: old memos are void */
+    bool memo;     /* results may be remembered */
     bool measures; /* runs under the host's measurement lease */
 };
 
 struct work_config {
-    const char *service;         /* "trainer": also the name of its queue ... */
-    const char *queue;           /* ... unless given here ("profiler:TARGET") */
+    const char *service; /* "trainer": also the name of its queue ... */
+    const char *queue;   /* ... unless given here ("profiler:TARGET") */
     const struct work_kind *kinds;
     int n_kinds;
     void *ctx;

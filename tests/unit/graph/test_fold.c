@@ -173,6 +173,17 @@ static void what_cannot_be_followed_is_named(void **state)
     }
 }
 
+static void folding_that_would_take_too_long_is_left_out(void **state)
+{
+    (void)state;
+    /* 30000 outputs, each from 90000 elements */
+    struct graph *g = onnx_text_graph("init s int64 4 = 1 1 473 473\nConstantOfShape fill s -> a\n"
+                                      "MaxPool p a -> y kernel_shape=[300,300]\noutput y");
+    assert_int_equal(count(g, OP_MAX_POOL), 1);
+    assert_int_equal(count(g, OP_CONSTANT_OF_SHAPE), 0);
+    graph_free(g);
+}
+
 static void dequantized_weights_stay_quantized(void **state)
 {
     (void)state;
@@ -210,6 +221,7 @@ int main(void)
         cmocka_unit_test(pads_computed_as_torch_does_are_constants),
         cmocka_unit_test(a_shape_that_is_asked_for_stays),
         cmocka_unit_test(what_cannot_be_followed_is_named),
+        cmocka_unit_test(folding_that_would_take_too_long_is_left_out),
         cmocka_unit_test(dequantized_weights_stay_quantized),
         cmocka_unit_test(weights_behind_a_quantizer_are_quantized_once),
     };

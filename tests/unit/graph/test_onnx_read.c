@@ -384,7 +384,7 @@ static void constants_grow_to_a_limit_in_sum(void **state)
     graph_free(g);
 }
 
-static void the_number_of_nodes_is_limited(void **state)
+static void numbers_and_sizes_are_limited(void **state)
 {
     (void)state;
     struct onnx_limits limits = onnx_default_limits;
@@ -392,6 +392,22 @@ static void the_number_of_nodes_is_limited(void **state)
     struct err err = {0};
     limits.max_nodes = 1;
     expect(onnx_text_read(SMALL, &limits, &g, &err), &err, ERR_RESOURCE_EXHAUSTED, "2 nodes",
+           "limit");
+    Onnx__ModelProto *m = onnx_text_model(arena, SMALL);
+    m->graph->n_output = 5000;
+    m->graph->output = arena_alloc(arena, 5000, sizeof(*m->graph->output));
+    for (int i = 0; i < 5000; i++) {
+        m->graph->output[i] = arena_alloc(arena, 1, sizeof(**m->graph->output));
+        onnx__value_info_proto__init(m->graph->output[i]);
+    }
+    refuse_model(m, ERR_RESOURCE_EXHAUSTED, "5000 outputs", "limit");
+    limits.max_nodes = 2;
+    m = onnx_text_model(arena, SMALL);
+    m->graph->node[0]->n_input = 10000;
+    m->graph->node[0]->input = arena_alloc(arena, 10000, sizeof(char *));
+    for (int i = 0; i < 10000; i++)
+        m->graph->node[0]->input[i] = "x";
+    expect(onnx_text_read_model(m, NULL, &limits, &g, &err), &err, ERR_RESOURCE_EXHAUSTED, "1000",
            "limit");
     limits = onnx_default_limits;
     limits.max_file_bytes = 50;
@@ -558,7 +574,7 @@ int main(void)
         cmocka_unit_test(declared_outputs_must_agree),
         cmocka_unit_test(sizes_are_checked_before_anything_is_allocated),
         cmocka_unit_test(constants_grow_to_a_limit_in_sum),
-        cmocka_unit_test(the_number_of_nodes_is_limited),
+        cmocka_unit_test(numbers_and_sizes_are_limited),
         cmocka_unit_test(every_truncation_is_an_error),
         cmocka_unit_test(random_changes_never_crash),
         cmocka_unit_test(random_bytes_are_no_model),

@@ -10,11 +10,11 @@
 #include "shared/graph/infer.h"
 #include "tests/support/onnx_text.h"
 
-#define NETWORK                                                                                      \
-    "input x float N,3,8,8\ninit w float 4,3,3,3 rand\ninit b float 4 rand\n"                        \
-    "Conv conv1 x,w,b -> c pads=[1,1,1,1] strides=[2,2]\nClip act c,,hi -> d\ninit hi float - = 6\n" \
-    "GlobalAveragePool pool d -> e\nFlatten flat e -> f\ninit v float 4,5 rand\n"                    \
-    "Gemm fc f,v -> y alpha=0.5\noutput y float N,5"
+#define NETWORK                                                                                    \
+    "input x float N,3,8,8\ninit w float 4,3,3,3 rand\ninit b float 4 rand\n"                      \
+    "Conv conv1 x,w,b -> c pads=[1,1,1,1] strides=[2,2]\ninit hi float - = 6\n"                    \
+    "Clip act c,,hi -> d\nGlobalAveragePool pool d -> e\nFlatten flat e -> f\n"                    \
+    "init v float 4,5 rand\nGemm fc f,v -> y alpha=0.5\noutput y float N,5"
 
 static struct graph *again(const struct graph *g)
 {

@@ -211,6 +211,14 @@ static void zero_padding_goes_into_convolutions(void **state)
                  pass_fold_pad, 1, OP_CONV);
 }
 
+static void several_pads_in_a_row_go_in_together(void **state)
+{
+    (void)state;
+    expect_nodes(PAD("0 0 1 1 0 0 1 1") "Pad more a,p -> b\nPad most b,p -> d\nConv c d,w -> y\n"
+                                        "output y",
+                 pass_fold_pad, 1, OP_CONV);
+}
+
 static void other_padding_stays(void **state)
 {
     (void)state;
@@ -428,6 +436,7 @@ int main(void)
         cmocka_unit_test(what_is_not_per_channel_stays_out),
         cmocka_unit_test(weights_that_two_layers_share_are_not_spoiled),
         cmocka_unit_test(zero_padding_goes_into_convolutions),
+        cmocka_unit_test(several_pads_in_a_row_go_in_together),
         cmocka_unit_test(other_padding_stays),
         cmocka_unit_test(reshapes_in_a_row_become_one),
         cmocka_unit_test(slices_along_different_axes_become_one),

@@ -28,7 +28,7 @@ static void an_unknown_isa_is_refused(void **state)
     assert_int_equal(nn_limit_isa(NULL, &err), 0);
 }
 
-/* Once in a process, before anything is compiled: the tests of this file run in this order. */
+/* Once in a process, before the ISA is asked for: the tests of this file run in this order. */
 static void a_limited_process_uses_no_more(void **state)
 {
     (void)state;
@@ -71,10 +71,10 @@ static void the_limit_cannot_be_lifted_afterwards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_machine_has_a_name),
         cmocka_unit_test(an_unknown_isa_is_refused),
         cmocka_unit_test(a_limited_process_uses_no_more),
         cmocka_unit_test(the_limit_cannot_be_lifted_afterwards),
+        cmocka_unit_test(the_machine_has_a_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

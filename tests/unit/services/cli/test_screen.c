@@ -157,9 +157,10 @@ static void the_best_so_far_stays_in_sight(void **state)
     (void)state;
     struct shown s;
     begin(&s, SCREEN_TERMINAL);
-    screen_event(&s.screen,
-                 "{\"type\":\"best\",\"name\":\"int8\",\"p50_us\":512.4,\"speedup_fp32\":"
-                 "2.13,\"metric\":\"top1\",\"value\":0.9385,\"drop_points\":0.1}");
+    screen_event(
+        &s.screen,
+        "{\"type\":\"best\",\"name\":\"int8\",\"p50_us\":512.4,\"speedup_fp32\":"
+        "2.13,\"metric\":\"top1\",\"value\":0.9385,\"drop_points\":0.1,\"part\":\"search\"}");
     progress(&s, "prove", "t1", 1, 10, 0);
     assert_int_equal(s.screen.block_lines, 2);
     end(&s);
@@ -182,6 +183,19 @@ static void an_event_of_a_type_not_known_is_shown_as_it_stands(void **state)
     assert_shown(&s, "level 3, why x");
     assert_shown(&s, "not json");
     assert_null(strstr(s.text, "ingest"));
+    free(s.text);
+}
+
+static void what_was_reused_is_named(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(&s.screen, "{\"type\":\"reused\",\"kind\":\"prepare\",\"task\":\"t\"}");
+    screen_event(&s.screen, "{\"type\":\"reused\",\"what\":\"packed data\",\"kind\":\"prepare\"}");
+    end(&s);
+    assert_shown(&s, "prepare: an earlier");
+    assert_shown(&s, "packed data: an earlier");
     free(s.text);
 }
 
@@ -238,7 +252,8 @@ static void the_table_has_a_row_for_each_network(void **state)
     assert_non_null(strstr(text, "original fp32"));
     assert_non_null(strstr(text, "original int8"));
     assert_non_null(strstr(text, "* c "));
-    assert_non_null(strstr(text, "2.13x"));
+    assert_non_null(strstr(text, "2.13x")); /* as stated */
+    assert_non_null(strstr(text, "2.00x")); /* plain int8, from the medians */
     assert_non_null(strstr(text, "94.00 %"));
     assert_true(gain);
 }
@@ -277,6 +292,7 @@ int main(void)
         cmocka_unit_test(more_stages_than_places_do_no_harm),
         cmocka_unit_test(the_best_so_far_stays_in_sight),
         cmocka_unit_test(an_event_of_a_type_not_known_is_shown_as_it_stands),
+        cmocka_unit_test(what_was_reused_is_named),
         cmocka_unit_test(control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(the_table_has_a_row_for_each_network),
         cmocka_unit_test(a_network_that_is_slower_or_outside_the_limit_is_no_gain),

@@ -1,0 +1,5 @@
+#pragma once
+/* Convolutions of 8 bits by kernels of our own. */
+#include "shared/nn/plan_priv.h"
+
+extern const struct implementation direct_vnni, direct_plain;

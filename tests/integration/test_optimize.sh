@@ -1,0 +1,112 @@
+#!/bin/bash
+# The whole system with real parts, through the command line: the main job on the demo, what it leaves
+# behind, the same job again, and jobs that must fail with one clear sentence.
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+preset=${HONE_PRESET:-release}
+hone=$top/build/$preset/services/cli/hone
+work=$(mktemp -d "${TMPDIR:-/tmp}/hone-it.XXXXXX")
+export HONE_HOME=$work/home
+trap '"$hone" down >/dev/null 2>&1; rm -rf "$work"' EXIT
+
+n=0 failed=0
+# check NAME CMD...: one test; CMD's output is shown where it fails
+check() {
+    local name=$1 out
+    shift
+    n=$((n + 1))
+    if out=$("$@" 2>&1); then
+        echo "ok $n - $name"
+    else
+        failed=$((failed + 1))
+        printf '%s\n' "$out" | sed 's/^/# /' | tail -n 30
+        echo "not ok $n - $name"
+    fi
+}
+
+# fails CODE PATTERN CMD...: ends with CODE, and what it says holds PATTERN and is no crash
+fails() {
+    local code=$1 pattern=$2 out got
+    shift 2
+    out=$("$@" 2>&1 </dev/null)
+    got=$?
+    printf '%s (exit %s)\n' "$out" "$got"
+    [[ $got == "$code" ]] && grep -qE "$pattern" <<<"$out" && ! grep -qi "segmentation\|sanitizer" <<<"$out"
+}
+
+# json FILE EXPRESSION: a Python expression over the parsed file `r` is true
+json() {
+    python3 - "$1" "$2" <<'PY'
+import json, sys
+r = json.load(open(sys.argv[1]))
+value = eval(sys.argv[2])
+print(sys.argv[2], "=", value)
+sys.exit(0 if value else 1)
+PY
+}
+
+demo=$work/demo
+check "the demo is written" "$hone" demo "$demo"
+check "the main job ends well" "$hone" optimize "$demo/model.onnx" --data "$demo/data" \
+    --out "$work/out" --json
+[[ -f $work/out/result.json ]] || { echo "# no result: the rest cannot run"; echo "1..$n"; exit 1; }
+result=$work/out/result.json
+check "the result is faster than the original" \
+    json "$result" 'r["results"][0]["speedup_fp32"] > 1'
+check "model.onnx is one of the results and within the limit" json "$result" \
+    '[x for x in r["results"] if x["file"] == "model.onnx"][0]["drop_upper95_points"] <= 1.0'
+check "ONNX Runtime gives the same accuracy within 0.2 point" json "$result" \
+    'all(abs(x["value"] - x["peers"]["onnxruntime"]["value"]) <= 0.002 for x in r["results"])'
+check "every documented field is there" json "$result" \
+    'all(k in x for x in r["results"] for k in ("file metric value n p50_us p90_us threads batch macs "
+     "parameters bytes drop_points drop_upper95_points speedup_fp32 speedup_int8 peers").split())'
+check "eval of the exported file gives the value that was reported" bash -c '
+    "$1" eval "$2/model.onnx" --data "$3" --preprocess \
+        "$(python3 -c "import json,sys; print(json.load(open(sys.argv[1]))[\"inputs\"][\"preprocess\"])" \
+        "$2/manifest.json")" --json >"$2/eval.json" &&
+    python3 - "$2" <<"PY"
+import json, sys
+e = json.load(open(sys.argv[1] + "/eval.json"))
+r = json.load(open(sys.argv[1] + "/result.json"))
+chosen = [x for x in r["results"] if x["file"] == "model.onnx"][0]
+print(e, chosen["value"])
+sys.exit(0 if e["n"] == chosen["n"] and abs(e["value"] - chosen["value"]) < 1e-9 else 1)
+PY' - "$hone" "$work/out" "$demo/data"
+check "the report is one file that loads nothing" bash -c \
+    'grep -q "<svg" "$1" && ! grep -qE "<script|src=|https?://" "$1"' - "$work/out/report.html"
+
+"$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" --json >"$work/again.jsonl"
+check "the same job again reuses what was computed" bash -c \
+    '[[ $(grep -c "\"type\":\"reused\"" "$1") -ge 5 ]]' - "$work/again.jsonl"
+check "and gives the same file" cmp "$work/out/model.onnx" "$work/out2/model.onnx"
+check "both jobs are listed as succeeded" bash -c '[[ $("$1" jobs --json |
+    python3 -c "import json,sys; t=sys.stdin.read(); print(t.count(\"succeeded\"))") -ge 2 ]]' - "$hone"
+
+# ---- bad input ----
+optimize() { "$hone" optimize "$@" --out "$work/bad"; }
+check "a model that is not there is named" fails 1 "no-such.onnx" optimize "$work/no-such.onnx" \
+    --data "$demo/data"
+head -c 3000 "$demo/model.onnx" >"$work/cut.onnx"
+check "a truncated model is named" fails 1 "cut.onnx" optimize "$work/cut.onnx" --data "$demo/data"
+head -c 5000 /dev/urandom >"$work/random.onnx"
+check "random bytes are no model" fails 1 "random.onnx" optimize "$work/random.onnx" \
+    --data "$demo/data"
+mkdir -p "$work/one/train/a" "$work/one/test/a"
+find "$demo/data/train" -name '*.png' | sort | head -n 20 | xargs cp -t "$work/one/train/a"
+find "$demo/data/test" -name '*.png' | sort | head -n 5 | xargs cp -t "$work/one/test/a"
+check "data with one class are refused" fails 1 "class" optimize "$demo/model.onnx" --data "$work/one"
+cp -r "$demo/data" "$work/many"
+for c in aa bb; do cp -r "$work/one/train/a" "$work/many/train/$c"; cp -r "$work/one/test/a" "$work/many/test/$c"; done
+check "more classes than outputs are refused with both numbers" fails 1 "12 classes.*10 outputs" \
+    optimize "$demo/model.onnx" --data "$work/many"
+mkdir -p "$work/empty/train" "$work/empty/test"
+check "empty data are refused" fails 1 "empty" optimize "$demo/model.onnx" --data "$work/empty"
+check "a bad preprocessing is refused and quoted" fails 1 "sclae" optimize "$demo/model.onnx" \
+    --data "$demo/data" --preprocess 'sclae=1'
+check "a wrong option is named and the nearest shown" fails 2 "max-drop" \
+    "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-dorp 1
+check "a limit that is no number is refused" fails 2 "max-drop" \
+    "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-drop many
+
+echo "1..$n"
+exit $((failed > 0))
