@@ -139,7 +139,7 @@ static const struct colour usual[DEMO_CLASSES] = {
 /* Of a thing of this class: one that can be told from two others, sometimes only just. */
 static struct colour thing_colour(struct rng *rng, int label, struct colour a, struct colour b)
 {
-    double wanted = between(rng, 60, 150), tendency = between(rng, 0, 0.7);
+    double wanted = between(rng, 60, 150), tendency = between(rng, 0.3, 0.9);
     struct colour found = mix(any_colour(rng), usual[label], tendency);
     for (int i = 0; i < 40; i++) {
         double to_a = distance2(found, a), to_b = distance2(found, b);

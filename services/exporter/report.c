@@ -129,8 +129,8 @@ static char *write_verdict(const struct report *r)
                             100 * base->value, (unsigned long long)a->n)
                : str_printf("agreeing with it on %.2f %% of %llu test samples", 100 * a->value,
                             (unsigned long long)a->n);
-    return str_printf("%.2fx faster than the original in fp32 (%.0f us instead of %.0f us on one "
-                      "input batch of %u, %u thread%s), %s; the drop is at most %.2f points with "
+    return str_printf("%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
+                      "thread%s), %s; the drop is at most %.2f points with "
                       "95 %% confidence.",
                       report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
                       t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads,

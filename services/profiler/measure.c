@@ -96,7 +96,7 @@ struct progress {
 static int on_progress(void *ctx, double done, double total, struct err *err)
 {
     struct progress *p = ctx;
-    return work_progress(p->task, "measure", done, total, "s", err);
+    return work_progress(p->task, "measure", done, total, "turns", err);
 }
 
 static int open_all(struct work_task *task, const Hone__V1__MeasureTask *measure,

@@ -7,8 +7,8 @@
 #include "shared/graph/graph.h"
 
 struct block {
-    int from,
-        to; /* values: cut points (from = -1: several network inputs; to = -1: several outputs) */
+    int from; /* value: the cut point before; -1: several network inputs */
+    int to;   /* value: the cut point behind; -1: several network outputs */
     int n_nodes;
     int *nodes; /* node indices in order */
 };
@@ -19,11 +19,13 @@ struct cuts {
     int n_blocks;
     struct block *blocks;
 };
-/* Allocated in `arena`. Constant inputs do not count as paths. */
+/* Allocated in `arena`. Linear time; the graph is compacted. Constant inputs do not count as paths:
+ * nodes that only constants reach (dequantized weights) belong to the first block that reads them.
+ */
 int graph_cuts(const struct graph *g, struct arena *arena, struct cuts *ret, struct err *err);
 
 /* The nodes of blocks [first, last] as a graph of its own, whose input is the cut point before and
- * whose output the one after (types and shapes kept; weights copied). */
+ * whose output the one after (names, types, shapes and hints kept; weights copied). */
 int graph_extract_blocks(const struct graph *g, const struct cuts *cuts, int first, int last,
                          struct graph **ret, struct err *err);
 

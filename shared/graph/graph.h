@@ -104,7 +104,7 @@ struct value {
 struct node {
     const char *name; /* unique in the graph, never empty */
     enum op op;
-    int since; /* opset version by whose rules the node is read (after import: the model's) */
+    int since; /* opset by whose rules the node is read: the graph's own */
     enum precision hint;
     bool dead;
     int n_inputs, n_outputs;

@@ -6,18 +6,23 @@
  * chains that compute shapes from the symbolic batch size), infers all shapes, and names what it
  * does not support together with the node. Nested or oversized protobuf, cycles, missing inputs,
  * NaN weights, external data outside the model's folder end in one clear error.
+ * Models of opsets 7 to 12 are rewritten in the forms of opset 13 (attributes that became inputs,
+ * Softmax over several axes, Upsample, ...): a graph that was imported has opset 13 or later.
  * Export writes a file that opens in any ONNX viewer and runs in ONNX Runtime; importing it again
  * gives the same function.
  */
 #include "shared/graph/graph.h"
 
+/* Defaults: 2 GiB, 32 deep, 20000 nodes, 2^28 elements, no exceptions. */
 struct onnx_limits {
     size_t max_file_bytes; /* of the model, and of each external data file */
     int max_depth;         /* of nested protobuf messages */
     int max_nodes;
-    int64_t max_elements;     /* of one tensor */
-    bool allow_nonfinite;     /* accept NaN and infinity in weights (conformance cases hold them) */
-    bool keep_constant_nodes; /* skip constant folding (tests of single operators) */
+    int64_t max_elements; /* of one tensor (batch 1), and of all folded constants in sum */
+    bool allow_nonfinite; /* accept NaN and infinity in weights (conformance cases hold them) */
+    /* For tests of single operators: no folding, no change of opset, shapes inferred as far as they
+     * can be known (shape_known is false for the rest). */
+    bool keep_constant_nodes;
 };
 extern const struct onnx_limits onnx_default_limits;
 

@@ -92,12 +92,36 @@ static int import_node(struct fold *fold, int n, const struct onnx_limits *limit
     return rc < 0 ? rc : 0;
 }
 
+/* Old exporters list masks and indices that nobody reads. */
+static int drop_unread_outputs(struct graph *g, struct err *err)
+{
+    struct uses uses;
+    _cleanup_(arena_freep) struct arena *scratch = arena_new();
+    if (!scratch)
+        return err_oom(err, "importing a model");
+    int rc = graph_uses(g, scratch, &uses, err);
+    for (int n = 0; n < g->n_nodes && rc == 0; n++) {
+        struct node *node = g->nodes[n];
+        if (node->n_outputs != 2 || (node->op != OP_DROPOUT && node->op != OP_MAX_POOL))
+            continue;
+        int second = node->outputs[1];
+        if (second >= 0 && (uses_count(&uses, second) > 0 || uses.is_output[second]))
+            continue;
+        if (second >= 0)
+            g->values[second]->producer = -1;
+        node->n_outputs = 1;
+    }
+    return rc;
+}
+
 int onnx_import(struct graph *g, const struct onnx_limits *limits, struct err *err)
 {
     if (limits->keep_constant_nodes)
         return infer_what_is_known(g, limits, err);
     _cleanup_(fold_release) struct fold fold = {0};
     int rc = fold_begin(&fold, g, true, limits->max_elements, err);
+    if (rc == 0)
+        rc = drop_unread_outputs(g, err);
     for (int n = 0; n < g->n_nodes && rc == 0; n++) {
         int added = g->opset < ONNX_OPSET_BASE ? onnx_upgrade_node(g, n, err) : 0;
         if (added < 0)

@@ -31,7 +31,8 @@ static int read_op(const struct onnx_reader *r, const Onnx__NodeProto *node, str
         return err_set(err, ERR_UNIMPLEMENTED,
                        "operator '%.64s' of the domain '%.64s' is not supported (opset %d)", op,
                        node->domain, r->g->opset);
-    int parsed = op_parse(op);
+    /* Up to opset 6 there was no broadcasting Add: old exporters write Sum. */
+    int parsed = strcmp(op, "Sum") == 0 && node->n_input == 2 ? OP_ADD : op_parse(op);
     if (parsed < 0)
         return err_set(err, ERR_UNIMPLEMENTED, "%s '%.64s' is not supported (opset %d)",
                        is_control_flow(op) ? "control flow" : "operator", op, r->g->opset);

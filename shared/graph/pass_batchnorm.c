@@ -105,22 +105,33 @@ static bool all_finite(const struct affine *a)
 
 /* ---- into the weights ---- */
 
-/* The output channel that each element of the weights belongs to. */
-static int64_t channel_of(const struct node *node, const struct shape *w, int64_t group, int64_t i)
+/* Elements of the weights that follow each other and belong to the same output channel. */
+static int64_t run_length(const struct node *node, const struct shape *w)
 {
     int64_t inner = 1;
     for (int d = 2; d < w->rank; d++)
         inner *= w->dim[d];
     switch (node->op) {
     case OP_CONV: /* [M, C/group, k...] */
-        return i / (w->dim[1] * inner);
-    case OP_CONV_TRANSPOSE: { /* [C, M/group, k...]: inputs of group k make outputs of group k */
-        int64_t in = i / (w->dim[1] * inner), out = i / inner % w->dim[1];
-        return in / (w->dim[0] / group) * w->dim[1] + out;
-    }
+        return w->dim[1] * inner;
+    case OP_CONV_TRANSPOSE: /* [C, M/group, k...] */
+        return inner;
     default: /* Gemm: [K, M], or [M, K] transposed */
-        return node_int(node, "transB", 0) != 0 ? i / w->dim[1] : i % w->dim[1];
+        return node_int(node, "transB", 0) != 0 ? w->dim[1] : 1;
     }
+}
+
+/* The output channel of such a run. */
+static int64_t channel_of(const struct node *node, const struct shape *w, int64_t run)
+{
+    if (node->op == OP_CONV)
+        return run;
+    if (node->op == OP_GEMM)
+        return node_int(node, "transB", 0) != 0 ? run : run % w->dim[1];
+    /* inputs of group k make outputs of group k */
+    int64_t group = node_int(node, "group", 1);
+    int64_t in = run / w->dim[1], out = run % w->dim[1];
+    return in / (w->dim[0] / group) * w->dim[1] + out;
 }
 
 static int64_t output_channels(const struct graph *g, const struct node *node)
@@ -129,15 +140,40 @@ static int64_t output_channels(const struct graph *g, const struct node *node)
     return out->shape.rank >= 2 && out->shape.dim[1] > 0 ? out->shape.dim[1] : 0;
 }
 
-/* Weights and bias as doubles become a new constant: others may read the old one. */
+/* A new constant in place of an old one, which others may read. */
 static int new_constant(struct graph *g, const struct node *node, const char *what,
-                        const struct shape *shape, const double *data, struct err *err)
+                        const struct shape *shape, struct err *err)
 {
     char name[256];
     snprintf(name, sizeof(name), "%.200s_%s", node->name, what);
-    int index = graph_add_constant(g, name, DTYPE_F32, shape, NULL, err);
-    for (int64_t i = 0; index >= 0 && i < shape_elements(shape); i++)
-        tensor_set_f64(g->values[index]->constant, i, data[i]);
+    return graph_add_constant(g, name, DTYPE_F32, shape, NULL, err);
+}
+
+static int new_vector(struct graph *g, const struct node *node, const char *what, int64_t n,
+                      const double *data, struct err *err)
+{
+    struct shape shape = shape_make(1, &n);
+    int index = new_constant(g, node, what, &shape, err);
+    for (int64_t i = 0; index >= 0 && i < n; i++)
+        ((float *)g->values[index]->constant->data)[i] = (float)data[i];
+    return index;
+}
+
+static int scaled_weights(struct graph *g, const struct node *node, const struct affine *a,
+                          struct err *err)
+{
+    const struct tensor *w = graph_constant_of(g, node, 1);
+    int index = new_constant(g, node, "weight", &w->shape, err);
+    if (index < 0)
+        return index;
+    int64_t length = run_length(node, &w->shape), runs = shape_elements(&w->shape) / length;
+    const float *from = w->data;
+    float *to = g->values[index]->constant->data;
+    for (int64_t r = 0; r < runs; r++) {
+        double scale = a->scale[channel_of(node, &w->shape, r)];
+        for (int64_t i = r * length; i < (r + 1) * length; i++)
+            to[i] = (float)((double)from[i] * scale);
+    }
     return index;
 }
 
@@ -164,29 +200,44 @@ static bool read_bias(const struct graph *g, const struct node *node, int64_t ch
 static int absorb(struct rewrite *r, struct node *layer, const struct affine *a, double *bias,
                   struct err *err)
 {
-    struct graph *g = r->g;
-    const struct tensor *w = graph_constant_of(g, layer, 1);
-    int64_t group = node_int(layer, "group", 1), n = shape_elements(&w->shape);
-    double *scaled = arena_alloc(r->arena, (size_t)n, sizeof(*scaled));
-    if (!scaled)
-        return err_oom(err, "folding a BatchNormalization");
-    for (int64_t i = 0; i < n; i++)
-        scaled[i] = tensor_get_f64(w, i) * a->scale[channel_of(layer, &w->shape, group, i)];
     for (int64_t c = 0; c < a->channels; c++)
         bias[c] = bias[c] * a->scale[c] + a->shift[c];
-    struct shape row = shape_make(1, &a->channels);
-    int weights = new_constant(g, layer, "weight", &w->shape, scaled, err);
-    int biases = weights < 0 ? weights : new_constant(g, layer, "bias", &row, bias, err);
+    int weights = scaled_weights(r->g, layer, a, err);
+    int biases = weights < 0 ? weights
+                             : new_vector(r->g, layer, "bias", a->channels, bias, err);
     if (biases < 0)
         return biases;
     graph_remove_attr(layer, "beta");
-    return graph_set_inputs(g, layer, 3, (int[]){layer->inputs[0], weights, biases}, err);
+    return graph_set_inputs(r->g, layer, 3, (int[]){layer->inputs[0], weights, biases}, err);
+}
+
+/* A BatchNormalization that stays one takes up arithmetic in its scale (input 1) and bias (2). */
+static int absorb_in_batchnorm(struct rewrite *r, struct node *layer, const struct affine *a,
+                               struct err *err)
+{
+    struct graph *g = r->g;
+    const struct tensor *scale = graph_constant_of(g, layer, 1);
+    const struct tensor *bias = graph_constant_of(g, layer, 2);
+    struct affine sum = new_affine(r->arena, a->channels);
+    if (!sum.scale || !sum.shift)
+        return err_oom(err, "folding into a BatchNormalization");
+    for (int64_t c = 0; c < a->channels; c++) {
+        sum.scale[c] = tensor_get_f64(scale, c) * a->scale[c];
+        sum.shift[c] = tensor_get_f64(bias, c) * a->scale[c] + a->shift[c];
+    }
+    int scales = new_vector(g, layer, "scale", a->channels, sum.scale, err);
+    int biases = scales < 0 ? scales : new_vector(g, layer, "bias", a->channels, sum.shift, err);
+    if (biases < 0)
+        return biases;
+    layer->inputs[1] = scales;
+    layer->inputs[2] = biases;
+    return 0;
 }
 
 /* The layer whose output is input x of node n and goes nowhere else. */
 static struct node *layer_before(const struct rewrite *r, const struct node *node, int n, int x)
 {
-    static const enum op ops[] = {OP_CONV, OP_CONV_TRANSPOSE, OP_GEMM};
+    static const enum op ops[] = {OP_CONV, OP_CONV_TRANSPOSE, OP_GEMM, OP_BATCH_NORMALIZATION};
     if (x >= node->n_inputs || rewrite_sole(r, node->inputs[x]) != n)
         return NULL;
     for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
@@ -203,29 +254,43 @@ static bool read_affine(const struct graph *g, const struct node *node, int x, s
                                               : read_arithmetic(g, node, x, a);
 }
 
+/* Whether the layer can take up the affine map; its bias as it acts now. */
+static bool can_absorb(const struct graph *g, const struct node *layer, int64_t channels,
+                       double *bias)
+{
+    if (layer->op == OP_BATCH_NORMALIZATION)
+        return is_f32(graph_constant_of(g, layer, 2)) && node_int(layer, "training_mode", 0) == 0;
+    return read_bias(g, layer, channels, bias);
+}
+
+static bool is_affine(const struct node *node)
+{
+    return node->op == OP_BATCH_NORMALIZATION || node->op == OP_ADD || node->op == OP_SUB ||
+           node->op == OP_MUL || node->op == OP_DIV;
+}
+
 static int fold_into_layer(struct rewrite *r, int n, struct err *err)
 {
     struct graph *g = r->g;
     struct node *node = g->nodes[n];
-    if (node->op != OP_BATCH_NORMALIZATION && node->op != OP_ADD && node->op != OP_SUB &&
-        node->op != OP_MUL && node->op != OP_DIV)
+    if (!is_affine(node) || node->outputs[0] < 0)
         return 0;
     int x = 0;
     struct node *layer = layer_before(r, node, n, x);
     if (!layer && node->op != OP_BATCH_NORMALIZATION)
         layer = layer_before(r, node, n, ++x);
-    if (!layer || node->outputs[0] < 0)
+    if (!layer || output_channels(g, layer) == 0)
         return 0;
     struct affine a = new_affine(r->arena, output_channels(g, layer));
     double *bias = arena_alloc(r->arena, (size_t)a.channels, sizeof(*bias));
     if (!a.scale || !a.shift || !bias)
         return err_oom(err, "folding a BatchNormalization");
-    if (a.channels == 0 || !read_affine(g, node, x, &a) || !all_finite(&a) ||
-        !read_bias(g, layer, a.channels, bias))
+    if (!read_affine(g, node, x, &a) || !all_finite(&a) ||
+        !can_absorb(g, layer, a.channels, bias) ||
+        !rewrite_splice(r, node->outputs[0], node->inputs[x]))
         return 0;
-    if (!rewrite_splice(r, node->outputs[0], node->inputs[x]))
-        return 0;
-    int rc = absorb(r, layer, &a, bias, err);
+    int rc = layer->op == OP_BATCH_NORMALIZATION ? absorb_in_batchnorm(r, layer, &a, err)
+                                                 : absorb(r, layer, &a, bias, err);
     if (rc < 0)
         return rc;
     graph_kill_node(g, n);

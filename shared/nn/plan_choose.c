@@ -129,6 +129,11 @@ static double estimate(const struct plan *plan, const struct layer *layer,
     return ns * (choice->last_resort ? 1000 : 1);
 }
 
+static const char *choice_name(const struct choice *choice)
+{
+    return *choice->name ? choice->name : choice->by->name;
+}
+
 /* Implementations with the forced name; all when there is none. */
 static void keep_forced(const struct maker *m, struct choices *choices)
 {
@@ -136,7 +141,7 @@ static void keep_forced(const struct maker *m, struct choices *choices)
     int kept = 0;
     for (int i = 0; forced && i < choices->n; i++) {
         const struct choice *choice = &choices->items[i];
-        if (strstr(*choice->name ? choice->name : choice->by->name, forced))
+        if (strstr(choice_name(choice), forced))
             choices->items[kept++] = *choice;
     }
     if (kept > 0)
@@ -226,6 +231,18 @@ static bool reference_forced(const struct maker *m)
     return name && strcmp(name, reference_implementation.name) == 0;
 }
 
+/* Where some variant has the forced implementation, the others go. */
+static void keep_forced_variants(const struct maker *m, struct variants *v)
+{
+    const char *forced = m->options->implementation;
+    int kept = 0;
+    for (int i = 0; forced && i < v->n; i++)
+        if (strstr(choice_name(&v->items[i]), forced))
+            v->items[kept++] = v->items[i];
+    if (kept > 0)
+        v->n = kept;
+}
+
 static int list_variants(struct chooser *c, int at, struct err *err)
 {
     struct layer *layer = &c->plan->layers[at];
@@ -240,6 +257,7 @@ static int list_variants(struct chooser *c, int at, struct err *err)
         return rc;
     if (!only_last_resorts(v))
         drop_last_resorts(v);
+    keep_forced_variants(c->m, v);
     if (v->n > 0)
         return 0;
     layer->sum = -1;

@@ -404,7 +404,8 @@ static int check_sizes(const struct plan *plan, struct err *err)
     size_t limit = memory_limit();
     for (int w = 0; w < plan->n_wires; w++) {
         const struct wire *wire = &plan->wires[w];
-        size_t bytes = (size_t)layout_elements(LAYOUT_C16, &wire->shape) * dtype_bytes(wire->dtype);
+        enum layout widest = layout_possible(LAYOUT_C16, &wire->shape) ? LAYOUT_C16 : LAYOUT_PLAIN;
+        size_t bytes = (size_t)layout_elements(widest, &wire->shape) * dtype_bytes(wire->dtype);
         if (bytes > limit)
             return err_set(err, ERR_RESOURCE_EXHAUSTED,
                            "value '%s' takes %zu bytes at batch %lld; this machine has %zu",

@@ -36,12 +36,19 @@ enum layout layout_canonical(enum layout layout, const struct shape *shape)
     return pixels == 1 && channels % layout_block(layout) == 0 ? LAYOUT_PLAIN : layout;
 }
 
+int64_t layout_plane(enum layout layout, const struct shape *shape)
+{
+    int64_t pixels = spatial_elements(shape);
+    return layout == LAYOUT_C4 && pixels % 512 == 0 ? pixels + 16 : pixels;
+}
+
 int64_t layout_elements(enum layout layout, const struct shape *shape)
 {
-    int64_t block = layout_block(layout), n = 1;
-    for (int d = 0; d < shape->rank; d++)
-        n *= d == 1 ? (shape->dim[d] + block - 1) / block * block : shape->dim[d];
-    return n;
+    int64_t block = layout_block(layout);
+    if (block == 1)
+        return shape_elements(shape);
+    return shape->dim[0] * ((shape->dim[1] + block - 1) / block) * block *
+           layout_plane(layout, shape);
 }
 
 dnnl_data_type_t dnnl_type(enum dtype dtype)
@@ -76,7 +83,6 @@ dnnl_memory_desc_t layout_md(enum layout layout, const struct shape *shape, enum
         [LAYOUT_LAST] = {dnnl_nwc, dnnl_nhwc, dnnl_ndhwc},
         [LAYOUT_C16] = {dnnl_nCw16c, dnnl_nChw16c, dnnl_nCdhw16c},
         [LAYOUT_C8] = {dnnl_nCw8c, dnnl_nChw8c, dnnl_nCdhw8c},
-        [LAYOUT_C4] = {dnnl_nCw4c, dnnl_nChw4c, dnnl_nCdhw4c},
     };
     dnnl_dims_t dims = {1};
     int rank = shape->rank ? shape->rank : 1; /* oneDNN has no scalars */
@@ -85,6 +91,8 @@ dnnl_memory_desc_t layout_md(enum layout layout, const struct shape *shape, enum
     dnnl_format_tag_t tag =
         layout == LAYOUT_PLAIN ? plain_tag(rank) : tags[layout][shape->rank - 3];
     dnnl_memory_desc_t md = NULL;
+    if (layout == LAYOUT_C4)
+        return NULL;
     if (dnnl_memory_desc_create_with_tag(&md, rank, dims, dnnl_type(dtype), tag) != dnnl_success)
         return NULL;
     return md;

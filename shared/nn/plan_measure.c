@@ -109,8 +109,11 @@ static void **make_buffers(struct maker *m, struct arena *arena, const struct la
         const struct wire *w =
             &m->plan->wires[in ? layer->in[i].wire : layer->out[i - layer->n_in]];
         enum dtype dtype = in ? layer->in[i].dtype : w->dtype;
-        size_t bytes = (size_t)layout_elements(LAYOUT_C16, &w->shape) * dtype_bytes(dtype);
-        data[i] = arena_alloc(arena, 1, bytes + 64);
+        int64_t most = 0;
+        for (enum layout l = LAYOUT_PLAIN; l < LAYOUT_COUNT; l++)
+            if (layout_possible(l, &w->shape) && layout_elements(l, &w->shape) > most)
+                most = layout_elements(l, &w->shape);
+        data[i] = arena_alloc(arena, (size_t)most + 64, dtype_bytes(dtype));
         if (!data[i])
             return NULL;
     }

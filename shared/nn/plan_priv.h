@@ -15,8 +15,10 @@
 
 /* ---- layouts of activations ---- */
 
-/* How [N, C, spatial...] lies in memory. Blocked layouts pad the channels with zeros to whole
- * blocks, and every step keeps that padding zero. Shapes of rank below 3 are always PLAIN. */
+/* How [N, C, spatial...] lies in memory. Blocked layouts pad the channels to whole blocks; in C16 and
+ * C8 that padding is zero, and every step keeps it so. Shapes of rank below 3 are always PLAIN. C4 is
+ * for 8-bit values and steps of our own only; where its planes of 4 channels would all begin at the
+ * same place of a cache's sets, a cache line lies between them (layout_plane). */
 enum layout {
     LAYOUT_PLAIN, /* row-major */
     LAYOUT_LAST,  /* channels last: N, spatial, C */
@@ -31,7 +33,9 @@ int64_t layout_block(enum layout layout);    /* 16, 8, 4; 1 for others */
 enum layout layout_canonical(enum layout layout, const struct shape *shape);
 bool layout_possible(enum layout layout, const struct shape *shape); /* PLAIN: always */
 int64_t layout_elements(enum layout layout, const struct shape *shape); /* with padding */
-/* New descriptor, NULL when oneDNN has none. */
+/* Pixels from one block of channels to the next. */
+int64_t layout_plane(enum layout layout, const struct shape *shape);
+/* New descriptor, NULL when oneDNN has none (C4 among them). */
 dnnl_memory_desc_t layout_md(enum layout layout, const struct shape *shape, enum dtype dtype);
 dnnl_data_type_t dnnl_type(enum dtype dtype); /* dnnl_data_type_undef where it has none */
 

@@ -57,7 +57,7 @@ static int make_descriptors(struct maker *m, const struct layer *layer, enum lay
     ret->src = layout_md(in, &src->shape, layer->in[0].dtype);
     ret->dst = layout_md(out, &dst->shape, dst->dtype);
     if (!ret->src || !ret->dst)
-        return err_oom(err, "a convolution");
+        return -ERR_UNIMPLEMENTED;
     int rc = dnnl_check(dnnl_memory_desc_create_with_tag(&ret->weights, rank, dims,
                                                          dnnl_type(weights), dnnl_format_tag_any),
                         err, "weights");

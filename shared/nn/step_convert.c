@@ -42,16 +42,15 @@ struct generic {
 /* Offset of an element in a layout. */
 static int64_t offset_in(enum layout layout, const struct shape *s, const int64_t *at)
 {
-    int64_t pixel = 0, pixels = 1;
+    int64_t pixel = 0;
     if (layout == LAYOUT_PLAIN) {
         for (int d = 0; d < s->rank; d++)
             pixel = pixel * s->dim[d] + at[d];
         return pixel;
     }
-    for (int d = 2; d < s->rank; d++) {
+    for (int d = 2; d < s->rank; d++)
         pixel = pixel * s->dim[d] + at[d];
-        pixels *= s->dim[d];
-    }
+    int64_t pixels = layout_plane(layout, s);
     if (layout == LAYOUT_LAST)
         return (at[0] * pixels + pixel) * s->dim[1] + at[1];
     int64_t block = layout_block(layout), blocks = (s->dim[1] + block - 1) / block;
@@ -163,7 +162,9 @@ int convert_make(struct maker *m, struct step *step, const struct shape *shape,
     if (same_numbers(from, to) && from->layout == to->layout)
         return make_copy(m, step,
                          (size_t)layout_elements(to->layout, shape) * dtype_bytes(to->dtype), err);
-    int rc = make_reorder(m, step, shape, from, to, err);
+    int rc = narrow_convert_make(m, step, shape, from, to, err);
+    if (rc == 0)
+        rc = make_reorder(m, step, shape, from, to, err);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     return make_generic(m, step, shape, from, to, err);

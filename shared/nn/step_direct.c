@@ -35,7 +35,8 @@ struct tap {
 
 struct direct {
     int64_t n, in_groups, out_groups; /* groups of 4 channels */
-    int64_t in_pixels, out_pixels;
+    int64_t in_plane, out_plane; /* pixels from plane to plane */
+    int64_t out_pixels;
     int n_taps, stride;
     int blocks, outputs;  /* of a tile: 2 of 16 pixels by 8, or 1 by 16 */
     int64_t out_tiles;    /* tiles side by side in the output's channels */
@@ -45,7 +46,7 @@ struct direct {
     float *scale, *bias;  /* [out_tiles * outputs]; in quanta of the output */
     float residual, low, high; /* scale of the residual; bounds of the result */
     uint32_t zero;             /* the input's zero point, four times */
-    bool adds;
+    bool adds, bounds;         /* there is a residual; bounds need more than saturation */
 };
 
 struct tile {
@@ -86,9 +87,9 @@ static void block_plain(const struct direct *d, const struct tile *tile, int blo
             for (int i = 0; i < LANES; i++)
                 for (int o = 0; o < d->outputs; o++)
                     sums[o][i] +=
-                        dot_plain(pixel_plain(d, tile->in + g * d->in_pixels, tap, i), w[o]);
+                        dot_plain(pixel_plain(d, tile->in + g * d->in_plane, tap, i), w[o]);
     for (int o = 0; o < 4 * tile->groups; o++) {
-        uint32_t *out = tile->out + o / 4 * d->out_pixels + block * LANES;
+        uint32_t *out = tile->out + o / 4 * d->out_plane + block * LANES;
         int shift = 8 * (o % 4);
         for (int i = 0; i < LANES && block * LANES + i < tile->pixels; i++) {
             float y = (float)sums[o][i] * tile->scale[o] + tile->bias[o];
@@ -123,41 +124,47 @@ VNNI KERNEL_INLINE __m512i load_pixels(const uint32_t *plane, const struct tap *
     return _mm512_permutex2var_epi32(first, even, second);
 }
 
-/* Sums of one output channel, scaled, biased, with channel c of the residual, bounded above. */
+/* What a tile's code is made for, so that its loops hold no decisions. */
+struct shape_of_tile {
+    int stride;
+    bool adds, bounds; /* there is a residual; there are bounds besides those of 8 bits */
+};
+
+/* Sums of one output channel, scaled, biased, with channel o % 4 of the residual. */
 VNNI KERNEL_INLINE __m512i finish(const struct direct *d, const struct tile *tile, __m512i sums,
-                                  int o, __m512i residual)
+                                  int o, __m512i residual, struct shape_of_tile s)
 {
     __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(tile->scale[o]),
                                _mm512_set1_ps(tile->bias[o]));
-    if (d->adds) {
+    if (s.adds) {
         __m512i r = _mm512_srli_epi32(residual, (unsigned)(8 * (o % 4)));
         if (o % 4 != 3)
             r = _mm512_and_si512(r, _mm512_set1_epi32(255));
         y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(r), _mm512_set1_ps(d->residual), y);
     }
-    if (d->low > 0)
-        y = _mm512_max_ps(y, _mm512_set1_ps(d->low));
-    return _mm512_cvtps_epi32(_mm512_min_ps(y, _mm512_set1_ps(d->high)));
+    if (s.bounds)
+        y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(d->low)), _mm512_set1_ps(d->high));
+    return _mm512_cvtps_epi32(y);
 }
 
-/* Four channels of 16 pixels, packed (which bounds them below by 0) and stored. */
+/* Four channels of 16 pixels, packed (which saturates) and stored. */
 VNNI KERNEL_INLINE void store4(const struct direct *d, const struct tile *tile, int block, int o,
-                               __m512i a, __m512i b, __m512i c, __m512i e)
+                               __m512i a, __m512i b, __m512i c, __m512i e, struct shape_of_tile s)
 {
     int left = tile->pixels - block * LANES;
     if (o / 4 >= tile->groups || left <= 0)
         return;
     const __m512i order = _mm512_broadcast_i32x4(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    __mmask16 mask = left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
-    uint32_t *out = tile->out + o / 4 * d->out_pixels + block * LANES;
+    const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffffu : (1u << left) - 1);
+    uint32_t *out = tile->out + o / 4 * d->out_plane + block * LANES;
     __m512i residual = _mm512_setzero_si512();
-    if (d->adds)
+    if (s.adds)
         residual = _mm512_maskz_loadu_epi32(mask, out);
-    __m512i low = _mm512_packs_epi32(finish(d, tile, a, o, residual),
-                                     finish(d, tile, b, o + 1, residual));
-    __m512i high = _mm512_packs_epi32(finish(d, tile, c, o + 2, residual),
-                                      finish(d, tile, e, o + 3, residual));
+    __m512i low = _mm512_packs_epi32(finish(d, tile, a, o, residual, s),
+                                     finish(d, tile, b, o + 1, residual, s));
+    __m512i high = _mm512_packs_epi32(finish(d, tile, c, o + 2, residual, s),
+                                      finish(d, tile, e, o + 3, residual, s));
     _mm512_mask_storeu_epi32(out, mask,
                              _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order));
 }
@@ -174,28 +181,41 @@ VNNI KERNEL_INLINE void store4(const struct direct *d, const struct tile *tile, 
         b##o = _mm512_dpbusd_epi32(b##o, y, v);                                                    \
     }
 
-VNNI KERNEL_INLINE void tile_2x8(const struct direct *d, const struct tile *tile, int stride)
+VNNI KERNEL_INLINE void tile_2x8(const struct direct *d, const struct tile *tile,
+                                 struct shape_of_tile s)
 {
     const __m512i zero = _mm512_set1_epi32((int32_t)d->zero);
-    const int64_t plane = d->in_pixels;
+    const int64_t plane = d->in_plane;
     const int n_taps = d->n_taps;
     const int32_t *w = tile->weights;
     EACH8(CLEAR_2)
     for (int t = 0; t < n_taps; t++) {
         const struct tap first = tile->taps[t], second = tile->taps[n_taps + t];
         const uint32_t *in = tile->in;
+        if (s.stride == 1 && (first.mask[0] & second.mask[0]) == 0xffff) {
+            /* masks take part in the units that multiply: without, where all lanes are inside */
+            in += first.from[0];
+            const int64_t apart = second.from[0] - first.from[0];
+            for (int64_t g = d->in_groups; g > 0; g--) {
+                const __m512i x = _mm512_loadu_si512(in), y = _mm512_loadu_si512(in + apart);
+                EACH8(MULTIPLY_2)
+                in += plane;
+                w += 8;
+            }
+            continue;
+        }
         for (int64_t g = d->in_groups; g > 0; g--) {
-            const __m512i x = load_pixels(in, &first, stride, zero);
-            const __m512i y = load_pixels(in, &second, stride, zero);
+            const __m512i x = load_pixels(in, &first, s.stride, zero);
+            const __m512i y = load_pixels(in, &second, s.stride, zero);
             EACH8(MULTIPLY_2)
             in += plane;
             w += 8;
         }
     }
-    store4(d, tile, 0, 0, a0, a1, a2, a3);
-    store4(d, tile, 0, 4, a4, a5, a6, a7);
-    store4(d, tile, 1, 0, b0, b1, b2, b3);
-    store4(d, tile, 1, 4, b4, b5, b6, b7);
+    store4(d, tile, 0, 0, a0, a1, a2, a3, s);
+    store4(d, tile, 0, 4, a4, a5, a6, a7, s);
+    store4(d, tile, 1, 0, b0, b1, b2, b3, s);
+    store4(d, tile, 1, 4, b4, b5, b6, b7, s);
 }
 
 /* 16 pixels by 16 channels. Inline assembly, for compilers do not use the broadcasting operand. */
@@ -203,44 +223,61 @@ VNNI KERNEL_INLINE void tile_2x8(const struct direct *d, const struct tile *tile
 #define MULTIPLY_1(o)                                                                              \
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(a##o) : "v"(x), "m"(w[o]));
 
-VNNI KERNEL_INLINE void tile_1x16(const struct direct *d, const struct tile *tile, int stride)
+VNNI KERNEL_INLINE void tile_1x16(const struct direct *d, const struct tile *tile,
+                                  struct shape_of_tile s)
 {
     const __m512i zero = _mm512_set1_epi32((int32_t)d->zero);
-    const int64_t plane = d->in_pixels;
+    const int64_t plane = d->in_plane;
     const int32_t *w = tile->weights;
     EACH16(CLEAR_1)
     for (int t = 0; t < d->n_taps; t++) {
         const struct tap tap = tile->taps[t];
         const uint32_t *in = tile->in;
         for (int64_t g = d->in_groups; g > 0; g--) {
-            const __m512i x = load_pixels(in, &tap, stride, zero);
+            const __m512i x = load_pixels(in, &tap, s.stride, zero);
             EACH16(MULTIPLY_1)
             in += plane;
             w += 16;
         }
     }
-    store4(d, tile, 0, 0, a0, a1, a2, a3);
-    store4(d, tile, 0, 4, a4, a5, a6, a7);
-    store4(d, tile, 0, 8, a8, a9, a10, a11);
-    store4(d, tile, 0, 12, a12, a13, a14, a15);
+    store4(d, tile, 0, 0, a0, a1, a2, a3, s);
+    store4(d, tile, 0, 4, a4, a5, a6, a7, s);
+    store4(d, tile, 0, 8, a8, a9, a10, a11, s);
+    store4(d, tile, 0, 12, a12, a13, a14, a15, s);
 }
 
-#define TILE(name, shape, stride)                                                                  \
+#define TILE(name, shape, stride, adds, bounds)                                                    \
     VNNI static void name(const struct direct *d, const struct tile *tile)                         \
     {                                                                                              \
-        shape(d, tile, stride);                                                                    \
+        shape(d, tile, (struct shape_of_tile){stride, adds, bounds});                              \
     }
-TILE(tile_2x8_stride1, tile_2x8, 1)
-TILE(tile_2x8_stride2, tile_2x8, 2)
-TILE(tile_1x16_stride1, tile_1x16, 1)
-TILE(tile_1x16_stride2, tile_1x16, 2)
+#define TILES(shape, stride)                                                                       \
+    TILE(shape##_s##stride, shape, stride, false, false)                                           \
+    TILE(shape##_s##stride##_bounds, shape, stride, false, true)                                   \
+    TILE(shape##_s##stride##_adds, shape, stride, true, false)                                     \
+    TILE(shape##_s##stride##_adds_bounds, shape, stride, true, true)
+TILES(tile_2x8, 1)
+TILES(tile_2x8, 2)
+TILES(tile_1x16, 1)
+TILES(tile_1x16, 2)
+
+#define PICK(shape, stride)                                                                        \
+    {                                                                                              \
+        {shape##_s##stride, shape##_s##stride##_bounds},                                           \
+        {                                                                                          \
+            shape##_s##stride##_adds, shape##_s##stride##_adds_bounds                              \
+        }                                                                                          \
+    }
+typedef void tile_fn(const struct direct *d, const struct tile *tile);
+/* [one block][stride 2][adds][bounds] */
+static tile_fn *const tiles[2][2][2][2] = {{PICK(tile_2x8, 1), PICK(tile_2x8, 2)},
+                                           {PICK(tile_1x16, 1), PICK(tile_1x16, 2)}};
 #endif
 
 /* ---- the step ---- */
 
-typedef void tile_fn(const struct direct *d, const struct tile *tile);
-
-KERNEL_INLINE void run_tiles(const struct step *step, tile_fn *run)
+static void run_tiles(const struct step *step,
+                      void (*run)(const struct direct *d, const struct tile *tile))
 {
     const struct direct *d = step->state;
     const uint32_t *in = step->data[0];
@@ -249,12 +286,12 @@ KERNEL_INLINE void run_tiles(const struct step *step, tile_fn *run)
         for (int64_t k = 0; k < d->out_tiles; k++) {
             int64_t first = k * d->outputs / 4, groups = d->out_groups - first;
             struct tile tile = {
-                .in = in + n * d->in_groups * d->in_pixels,
+                .in = in + n * d->in_groups * d->in_plane,
                 .weights = d->weights + k * d->n_taps * d->in_groups * d->outputs,
                 .scale = d->scale + k * d->outputs,
                 .bias = d->bias + k * d->outputs,
                 .groups = groups < d->outputs / 4 ? (int)groups : d->outputs / 4};
-            uint32_t *plane = out + (n * d->out_groups + first) * d->out_pixels;
+            uint32_t *plane = out + (n * d->out_groups + first) * d->out_plane;
             for (int64_t i = 0; i < d->n_blocks; i += d->blocks) {
                 int64_t left = d->out_pixels - i * LANES;
                 tile.taps = d->taps + i * d->n_taps;
@@ -278,10 +315,7 @@ static int run_vnni(struct step *step, struct err *err)
 {
     (void)err;
     const struct direct *d = step->state;
-    if (d->blocks == 2)
-        run_tiles(step, d->stride == 1 ? tile_2x8_stride1 : tile_2x8_stride2);
-    else
-        run_tiles(step, d->stride == 1 ? tile_1x16_stride1 : tile_1x16_stride2);
+    run_tiles(step, tiles[d->blocks == 1][d->stride == 2][d->adds][d->bounds]);
     return 0;
 }
 #endif
@@ -446,6 +480,7 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
         if (!relu)
             d->high = fminf(d->high, post->beta / out->scale + (float)out->zero);
     }
+    d->bounds = d->low > 0 || d->high < 255;
     for (int64_t o = 0; o < c->oc; o++) {
         int64_t sum = 0; /* of the weights: the input's zero point counts that often */
         for (int64_t i = 0; i < c->ic * d->n_taps; i++)
@@ -453,6 +488,10 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
         d->scale[o] = (float)((double)in->scale * (double)c->weight_scales[o] / (double)out->scale);
         d->bias[o] = (c->bias ? c->bias[o] / out->scale : 0) + shift -
                      (float)(in->zero * sum) * d->scale[o];
+        /* What does not fit 32 bits would become the least integer, not the greatest. */
+        double most = 255.0 * 128 * (double)(c->ic * d->n_taps) * (double)d->scale[o] +
+                      fabs((double)d->bias[o]) + 255.0 * (double)d->residual;
+        d->bounds = d->bounds || !(most < 2e9);
     }
     return 0;
 }
@@ -462,13 +501,15 @@ static int make_direct(struct maker *m, const struct layer *layer, struct step *
 {
     const struct conv *c = &layer->conv;
     const struct wire *in = &m->plan->wires[layer->in[0].wire];
+    const struct wire *out = &m->plan->wires[layer->out[0]];
     struct direct *d = arena_alloc(m->arena, 1, sizeof(*d));
     if (!d)
         return err_oom(err, "a convolution");
     *d = (struct direct){.n = c->n,
                          .in_groups = (c->ic + 3) / 4,
                          .out_groups = (c->oc + 3) / 4,
-                         .in_pixels = c->w.in[0] * c->w.in[1],
+                         .in_plane = layout_plane(LAYOUT_C4, &in->shape),
+                         .out_plane = layout_plane(LAYOUT_C4, &out->shape),
                          .out_pixels = c->w.out[0] * c->w.out[1],
                          .stride = (int)c->w.stride[0],
                          .n_taps = (int)(c->w.kernel[0] * c->w.kernel[1]),

@@ -53,8 +53,8 @@ static void strides_of(enum layout layout, const struct shape *s, int64_t elemen
         stride *= s->dim[d];
     }
     if (layout != LAYOUT_LAST) {
-        ret[1] = stride;
-        stride *= (s->dim[1] + block - 1) / block;
+        ret[1] = element * block * layout_plane(layout, s);
+        stride = ret[1] * ((s->dim[1] + block - 1) / block);
     }
     ret[0] = stride;
 }
@@ -320,7 +320,9 @@ static int make_copies(struct maker *m, const struct layer *layer, const struct 
     c->element = (int)dtype_bytes(out->dtype);
     c->out_bytes = (size_t)layout_elements(layout, &out->shape) * dtype_bytes(out->dtype);
     c->fill = move->fill;
-    c->clear = layout_elements(layout, &out->shape) != shape_elements(&out->shape);
+    /* C4's padding is read by nobody; that of the others is multiplied and must be zero */
+    c->clear = layout != LAYOUT_C4 &&
+               layout_elements(layout, &out->shape) != shape_elements(&out->shape);
     set_pattern(c, out, move->value);
     step->state = c;
     step->run = run_copies;

@@ -58,7 +58,7 @@ int nng_fail(struct err *err, int nng_error, const char *what)
 
 int address_check(const char *address, struct err *err)
 {
-    static const char *const others[] = {"tcp://", "tls+tcp://", "inproc://"};
+    static const char *const others[] = {"tcp://", "inproc://"};
     if (str_starts_with(address, IPC)) {
         struct sockaddr_un un;
         const char *path = address + strlen(IPC);
@@ -75,8 +75,7 @@ int address_check(const char *address, struct err *err)
         if (str_starts_with(address, others[i]))
             return 0;
     return err_set(err, ERR_INVALID_ARGUMENT,
-                   "address '%.200s' begins with none of ipc://, tcp://, tls+tcp://, inproc://",
-                   address);
+                   "address '%.200s' begins with none of ipc://, tcp://, inproc://", address);
 }
 
 /* 1: somebody answers on the socket, 0: nobody. */

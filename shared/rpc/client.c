@@ -111,9 +111,7 @@ int rpc_client_open(const char *address, const ProtobufCServiceDescriptor *servi
     pthread_cond_init(&c->changed, &attr);
     pthread_condattr_destroy(&attr);
     c->service = service;
-    c->patience_ms = str_starts_with(address, "tcp://") || str_starts_with(address, "tls+tcp://")
-                         ? PATIENCE_REMOTE_MS
-                         : PATIENCE_LOCAL_MS;
+    c->patience_ms = str_starts_with(address, "tcp://") ? PATIENCE_REMOTE_MS : PATIENCE_LOCAL_MS;
     c->address = strdup(address);
     c->token = strdup(token ? token : "");
     int r = c->address && c->token ? prepare_socket(c, err) : err_oom(err, "client");

@@ -12,7 +12,7 @@
 /* An error for a failed NNG call; `what` names address and action. Returns the negative code. */
 int nng_fail(struct err *err, int nng_error, const char *what);
 
-/* ipc, tcp, tls+tcp or inproc, and an ipc path that fits a socket address. */
+/* ipc, tcp or inproc, and an ipc path that fits a socket address. */
 int address_check(const char *address, struct err *err);
 /* Before listening on an ipc address: takes the lock beside it (path + ".lock", held while *ret_fd
  * is open) and removes the socket of a dead process. ALREADY_EXISTS when a live one listens, or

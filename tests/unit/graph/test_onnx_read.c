@@ -114,6 +114,33 @@ static void constant_nodes_become_constants(void **state)
     graph_free(g);
 }
 
+static void masks_and_indices_that_nobody_reads_are_dropped(void **state)
+{
+    (void)state;
+    struct graph *g = onnx_text_graph("opset 9\ninput x float N,2,4,4\n"
+                                      "MaxPool p x -> a,i kernel_shape=[2,2]\n"
+                                      "Dropout d a -> y,m ratio=0.5\noutput y");
+    assert_int_equal(g->nodes[0]->n_outputs, 1);
+    assert_int_equal(g->nodes[1]->n_outputs, 1);
+    graph_free(g);
+    g = onnx_text_graph("input x float N,2,4,4\nMaxPool p x -> a,i kernel_shape=[2,2]\n"
+                        "output a\noutput i");
+    assert_int_equal(g->nodes[0]->n_outputs, 2);
+    graph_free(g);
+    refuse("opset 9\ninput x float N,2\nDropout drop x -> y,m\noutput y\noutput m",
+           ERR_UNIMPLEMENTED, "drop", "mask");
+}
+
+static void a_sum_of_two_is_an_addition(void **state)
+{
+    (void)state;
+    struct graph *g = onnx_text_graph("input x float N,2\ninit b float 2 rand\n"
+                                      "Sum s x,b -> y\noutput y");
+    assert_int_equal(g->nodes[0]->op, OP_ADD);
+    graph_free(g);
+    refuse("input x float N,2\nSum s x,x,x -> y\noutput y", ERR_UNIMPLEMENTED, "'s'", "Sum");
+}
+
 static void single_operators_can_be_kept_as_they_are(void **state)
 {
     (void)state;
@@ -556,6 +583,8 @@ int main(void)
         cmocka_unit_test(nodes_in_any_order_are_sorted),
         cmocka_unit_test(initializers_listed_as_inputs_are_constants),
         cmocka_unit_test(constant_nodes_become_constants),
+        cmocka_unit_test(masks_and_indices_that_nobody_reads_are_dropped),
+        cmocka_unit_test(a_sum_of_two_is_an_addition),
         cmocka_unit_test(single_operators_can_be_kept_as_they_are),
         cmocka_unit_test(old_attribute_types_follow_from_the_operator),
         cmocka_unit_test(metadata_and_hints_are_read),

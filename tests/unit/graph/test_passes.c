@@ -164,6 +164,19 @@ static void arithmetic_per_channel_goes_in_too(void **state)
                  pass_fold_batchnorm, 2, OP_RELU);
 }
 
+static void a_batchnorm_without_a_layer_takes_up_arithmetic(void **state)
+{
+    (void)state;
+    expect_nodes(X "init s float 4 rand\ninit v float 4 positive\ninit k float 4,1,1 rand\n"
+                   "Relu r x -> c\nBatchNormalization bn c,s,s,s,v -> d\nMul m d,k -> e\n"
+                   "Add a k,e -> y\noutput y",
+                 pass_fold_batchnorm, 2, OP_BATCH_NORMALIZATION);
+    expect_nodes(X "init s float 4 rand\ninit v float 4 positive\n"
+                   "Relu r x -> c\nBatchNormalization bn c,s,s,s,v -> d\n"
+                   "BatchNormalization bm d,v,s,s,v -> y\noutput y",
+                 pass_fold_batchnorm, 2, OP_BATCH_NORMALIZATION);
+}
+
 static void what_is_not_per_channel_stays_out(void **state)
 {
     (void)state;
@@ -433,6 +446,7 @@ int main(void)
         cmocka_unit_test(identities_beside_inputs_and_outputs_keep_the_names),
         cmocka_unit_test(batchnorm_goes_into_the_layer_before),
         cmocka_unit_test(arithmetic_per_channel_goes_in_too),
+        cmocka_unit_test(a_batchnorm_without_a_layer_takes_up_arithmetic),
         cmocka_unit_test(what_is_not_per_channel_stays_out),
         cmocka_unit_test(weights_that_two_layers_share_are_not_spoiled),
         cmocka_unit_test(zero_padding_goes_into_convolutions),

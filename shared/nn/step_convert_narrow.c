@@ -1,0 +1,267 @@
+/* Conversions from and to 8 bits, in plain loops that the compiler vectorises. */
+#include <string.h>
+
+#include "shared/nn/kernel.h"
+#include "shared/nn/step_convert.h"
+
+KERNEL_FILE
+
+struct narrow_convert {
+    int64_t n, channels, pixels;    /* of one image */
+    int64_t from_plane, to_plane;   /* C4: pixels between planes */
+    struct form from, to;
+};
+
+/* ---- loops ---- */
+
+/* x / scale + zero, rounded to even, saturated, as a byte in an int. Adding and taking away
+ * 1.5 * 2^23 rounds in any vector unit. NaN becomes the lower bound. */
+KERNEL_INLINE int32_t quantum(float x, float by, float zero, float low)
+{
+    const float magic = 12582912.0f;
+    float q = x * by + zero;
+    q = q > low ? q : low;
+    q = q < low + 255 ? q : low + 255;
+    return (int32_t)((q + magic) - magic) & 255;
+}
+
+KERNEL_INLINE void quantize_flat_body(const float *from, float by, float zero, float low,
+                                      uint8_t *to, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (uint8_t)quantum(from[i], by, zero, low);
+}
+KERNEL(quantize_flat,
+       (const float *from, float by, float zero, float low, uint8_t *to, int64_t n),
+       (from, by, zero, low, to, n))
+
+/* Four planes of floats, one after the other, into the bytes of 32-bit words; planes that are left
+ * out (count below 4) become zeros. */
+KERNEL_INLINE void quantize_c4_body(const float *from, int64_t plane, int count, float by,
+                                    float zero, float low, uint32_t *to, int64_t n)
+{
+    const float *b = from + (count > 1 ? plane : 0), *c = from + (count > 2 ? 2 * plane : 0),
+                *d = from + (count > 3 ? 3 * plane : 0);
+    const uint32_t kept = count > 3 ? ~0u : (1u << 8 * count) - 1;
+    for (int64_t i = 0; i < n; i++)
+        to[i] = ((uint32_t)quantum(from[i], by, zero, low) |
+                 (uint32_t)quantum(b[i], by, zero, low) << 8 |
+                 (uint32_t)quantum(c[i], by, zero, low) << 16 |
+                 (uint32_t)quantum(d[i], by, zero, low) << 24) &
+                kept;
+}
+KERNEL(quantize_c4,
+       (const float *from, int64_t plane, int count, float by, float zero, float low, uint32_t *to,
+        int64_t n),
+       (from, plane, count, by, zero, low, to, n))
+
+KERNEL_INLINE void dequantize_u8_body(const uint8_t *from, float scale, float shift, float *to,
+                                      int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (float)from[i] * scale + shift;
+}
+KERNEL(dequantize_u8, (const uint8_t *from, float scale, float shift, float *to, int64_t n),
+       (from, scale, shift, to, n))
+
+KERNEL_INLINE void dequantize_s8_body(const int8_t *from, float scale, float shift, float *to,
+                                      int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        to[i] = (float)from[i] * scale + shift;
+}
+KERNEL(dequantize_s8, (const int8_t *from, float scale, float shift, float *to, int64_t n),
+       (from, scale, shift, to, n))
+
+/* ---- steps ---- */
+
+static float low_of(enum dtype dtype)
+{
+    return dtype == DTYPE_U8 ? 0 : -128;
+}
+
+static int run_quantize_flat(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct narrow_convert *c = step->state;
+    KERNEL_PICK(quantize_flat)(step->data[0], 1 / c->to.scale, (float)c->to.zero,
+                               low_of(c->to.dtype), step->data[1],
+                               c->n * c->channels * c->pixels);
+    return 0;
+}
+
+static int run_dequantize_flat(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct narrow_convert *c = step->state;
+    float shift = -(float)c->from.zero * c->from.scale;
+    int64_t n = c->n * c->channels * c->pixels;
+    if (c->from.dtype == DTYPE_U8)
+        KERNEL_PICK(dequantize_u8)(step->data[0], c->from.scale, shift, step->data[1], n);
+    else
+        KERNEL_PICK(dequantize_s8)(step->data[0], c->from.scale, shift, step->data[1], n);
+    return 0;
+}
+
+static int64_t groups_of(const struct narrow_convert *c)
+{
+    return (c->channels + 3) / 4;
+}
+
+static int run_plain_to_c4(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct narrow_convert *c = step->state;
+    const float *from = step->data[0];
+    uint32_t *to = step->data[1];
+    for (int64_t n = 0; n < c->n; n++)
+        for (int64_t g = 0; g < groups_of(c); g++, to += c->to_plane) {
+            int64_t left = c->channels - 4 * g;
+            KERNEL_PICK(quantize_c4)
+            (from + (n * c->channels + 4 * g) * c->pixels, c->pixels, left < 4 ? (int)left : 4,
+             1 / c->to.scale, (float)c->to.zero, low_of(c->to.dtype), to, c->pixels);
+        }
+    return 0;
+}
+
+/* A stretch of pixels becomes words of 4 channels first, which are then laid side by side. */
+static int run_plain_to_last(struct step *step, struct err *err)
+{
+    (void)err;
+    enum { STRETCH = 256 };
+    const struct narrow_convert *c = step->state;
+    uint32_t words[STRETCH];
+    for (int64_t n = 0; n < c->n; n++) {
+        const float *from = (const float *)step->data[0] + n * c->channels * c->pixels;
+        uint8_t *to = (uint8_t *)step->data[1] + n * c->channels * c->pixels;
+        for (int64_t at = 0; at < c->pixels; at += STRETCH) {
+            int64_t count = c->pixels - at < STRETCH ? c->pixels - at : STRETCH;
+            for (int64_t g = 0; g < groups_of(c); g++) {
+                int64_t left = c->channels - 4 * g;
+                int bytes = left < 4 ? (int)left : 4;
+                KERNEL_PICK(quantize_c4)
+                (from + 4 * g * c->pixels + at, c->pixels, bytes, 1 / c->to.scale,
+                 (float)c->to.zero, low_of(c->to.dtype), words, count);
+                uint8_t *place = to + at * c->channels + 4 * g;
+                if (bytes == 4)
+                    for (int64_t i = 0; i < count; i++, place += c->channels)
+                        memcpy(place, &words[i], 4);
+                else
+                    for (int64_t i = 0; i < count; i++, place += c->channels)
+                        for (int k = 0; k < bytes; k++)
+                            place[k] = (uint8_t)(words[i] >> 8 * k);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Between C4 and channels last, bytes as they are. */
+static int run_c4_and_last(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct narrow_convert *c = step->state;
+    bool to_last = c->to.layout == LAYOUT_LAST;
+    int64_t groups = groups_of(c), plane = to_last ? c->from_plane : c->to_plane;
+    for (int64_t n = 0; n < c->n; n++) {
+        uint8_t *last = (uint8_t *)step->data[to_last] + n * c->channels * c->pixels;
+        for (int64_t g = 0; g < groups; g++) {
+            uint32_t *words = (uint32_t *)step->data[!to_last] + (n * groups + g) * plane;
+            int64_t left = c->channels - 4 * g;
+            size_t bytes = left < 4 ? (size_t)left : 4;
+            uint8_t *place = last + 4 * g;
+            if (to_last && bytes == 4)
+                for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
+                    memcpy(place, &words[i], 4);
+            else if (to_last)
+                for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
+                    memcpy(place, &words[i], bytes);
+            else if (bytes == 4)
+                for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
+                    memcpy(&words[i], place, 4);
+            else
+                for (int64_t i = 0; i < c->pixels; i++, place += c->channels) {
+                    words[i] = 0;
+                    memcpy(&words[i], place, bytes);
+                }
+        }
+    }
+    return 0;
+}
+
+/* C4 to floats, plain or channels last. */
+static int run_c4_to_float(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct narrow_convert *c = step->state;
+    bool last = c->to.layout == LAYOUT_LAST;
+    bool is_signed = c->from.dtype == DTYPE_S8;
+    const uint8_t *from = step->data[0];
+    int64_t by_pixel = last ? c->channels : 1, by_channel = last ? 1 : c->pixels;
+    for (int64_t n = 0; n < c->n; n++) {
+        float *to = (float *)step->data[1] + n * c->channels * c->pixels;
+        for (int64_t k = 0; k < c->channels; k++) {
+            const uint8_t *bytes = from + ((n * groups_of(c) + k / 4) * c->from_plane) * 4 + k % 4;
+            for (int64_t i = 0; i < c->pixels; i++) {
+                int32_t q = is_signed ? (int8_t)bytes[4 * i] : bytes[4 * i];
+                to[i * by_pixel + k * by_channel] =
+                    (float)(q - c->from.zero) * c->from.scale;
+            }
+        }
+    }
+    return 0;
+}
+
+/* ---- which one ---- */
+
+static bool is_narrow(const struct form *f)
+{
+    return f->dtype == DTYPE_U8 || f->dtype == DTYPE_S8;
+}
+
+static bool is_float(const struct form *f)
+{
+    return f->dtype == DTYPE_F32 && !f->quantized;
+}
+
+static int (*pick(const struct form *from, const struct form *to))(struct step *, struct err *)
+{
+    bool quantizes = is_float(from) && is_narrow(to) && to->quantized;
+    bool dequantizes = is_narrow(from) && from->quantized && is_float(to);
+    bool same = is_narrow(from) && from->dtype == to->dtype && from->quantized == to->quantized &&
+                (!from->quantized || (from->scale == to->scale && from->zero == to->zero));
+    enum layout a = from->layout, b = to->layout;
+    if (quantizes && a == b && layout_block(a) == 1)
+        return run_quantize_flat;
+    if (quantizes && a == LAYOUT_PLAIN && b == LAYOUT_C4)
+        return run_plain_to_c4;
+    if (quantizes && a == LAYOUT_PLAIN && b == LAYOUT_LAST)
+        return run_plain_to_last;
+    if (dequantizes && a == b && layout_block(a) == 1)
+        return run_dequantize_flat;
+    if (dequantizes && a == LAYOUT_C4 && (b == LAYOUT_PLAIN || b == LAYOUT_LAST))
+        return run_c4_to_float;
+    if (same && ((a == LAYOUT_C4 && b == LAYOUT_LAST) || (a == LAYOUT_LAST && b == LAYOUT_C4)))
+        return run_c4_and_last;
+    return NULL;
+}
+
+int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
+                        const struct form *from, const struct form *to, struct err *err)
+{
+    int (*run)(struct step *, struct err *) = pick(from, to);
+    if (!run)
+        return 0;
+    struct narrow_convert *c = arena_alloc(m->arena, 1, sizeof(*c));
+    if (!c)
+        return err_oom(err, "a conversion");
+    *c = (struct narrow_convert){.n = 1, .channels = 1, .pixels = 1, .from = *from, .to = *to};
+    for (int d = 0; d < shape->rank; d++)
+        *(d == 0 && shape->rank > 1 ? &c->n : d == 1 ? &c->channels : &c->pixels) *= shape->dim[d];
+    c->from_plane = layout_plane(from->layout, shape);
+    c->to_plane = layout_plane(to->layout, shape);
+    step->state = c;
+    step->run = run;
+    step->info.implementation = "loop";
+    return 1;
+}
