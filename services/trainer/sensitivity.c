@@ -17,7 +17,6 @@
 struct layer {
     const char *name;
     int block;
-    int scores; /* index of its first score; it has one for each precision */
 };
 
 struct scoring {
@@ -46,12 +45,24 @@ static void scoring_release(struct scoring *s)
 
 /* ---- layers and blocks ---- */
 
-static int node_index(const struct graph *g, const char *name)
+/* The block of each node; -1: none. */
+static int *blocks_of_nodes(const struct scoring *s)
 {
-    int n = 0;
-    while (n < g->n_nodes && strcmp(g->nodes[n]->name, name) != 0)
-        n++;
-    return n;
+    int *block = arena_alloc(s->arena, (size_t)s->g->n_nodes + 1, sizeof(*block));
+    for (int n = 0; n < s->g->n_nodes && block; n++)
+        block[n] = -1;
+    for (int b = 0; b < s->cuts.n_blocks && block; b++)
+        for (int i = 0; i < s->cuts.blocks[b].n_nodes; i++)
+            block[s->cuts.blocks[b].nodes[i]] = b;
+    return block;
+}
+
+static bool is_layer(const char *name, const char *const *names, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
 }
 
 static int list_layers(struct scoring *s, struct err *err)
@@ -63,17 +74,15 @@ static int list_layers(struct scoring *s, struct err *err)
         rc = quant_layers(s->g, s->arena, &names, &n, err);
     if (rc < 0)
         return rc;
+    const int *block = blocks_of_nodes(s);
     s->layers = arena_alloc(s->arena, (size_t)n + 1, sizeof(*s->layers));
-    if (!s->layers)
+    if (!block || !s->layers)
         return err_oom(err, "the layers");
-    for (int b = 0; b < s->cuts.n_blocks; b++) {
-        for (int k = 0; k < n; k++) {
-            const int node = node_index(s->g, names[k]);
-            for (int i = 0; i < s->cuts.blocks[b].n_nodes; i++)
-                if (s->cuts.blocks[b].nodes[i] == node)
-                    s->layers[s->n_layers++] = (struct layer){.name = names[k], .block = b};
-        }
-    }
+    /* Nodes are in order, and so are blocks: layers come out by block. */
+    for (int i = 0; i < s->g->n_nodes; i++)
+        if (block[i] >= 0 && is_layer(s->g->nodes[i]->name, names, n))
+            s->layers[s->n_layers++] =
+                (struct layer){.name = s->g->nodes[i]->name, .block = block[i]};
     return s->n_layers == n
                ? 0
                : err_set(err, ERR_INTERNAL, "%d of %d layers lie in no block", n - s->n_layers, n);

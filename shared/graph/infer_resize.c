@@ -94,7 +94,8 @@ static int read_scaling(const struct graph *g, const struct node *node, struct s
     for (int i = 0; i < ret->n; i++) {
         ret->scale[i] = attr ? (double)attr->floats[i] : scales ? tensor_get_f64(scales, i) : 1.0;
         ret->size[i] = sizes ? tensor_get_s64(sizes, i) : 0;
-        if (!(ret->scale[i] > 0) || ret->scale[i] > 1e9 || (sizes && ret->size[i] < 1))
+        if (!(ret->scale[i] > 0) || ret->scale[i] > 1e9 ||
+            (sizes && (ret->size[i] < 1 || ret->size[i] > SHAPE_MAX_ELEMENTS)))
             return node_err(err, ERR_INVALID_ARGUMENT, node, "%s %d is %g",
                             sizes ? "size" : "scale", i,
                             sizes ? (double)ret->size[i] : ret->scale[i]);
@@ -117,8 +118,11 @@ static void keep_aspect(const struct node *node, const struct shape *x, const in
         if (i == 0 || (larger ? one < scale : one > scale))
             scale = one;
     }
-    for (int i = 0; i < s->n; i++)
-        s->size[i] = (int64_t)floor(scale * (double)x->dim[axes[i]] + 0.5);
+    for (int i = 0; i < s->n; i++) {
+        double size = floor(scale * (double)x->dim[axes[i]] + 0.5);
+        s->size[i] =
+            size >= 0 && size < 1e15 ? (int64_t)size : INT64_MAX; /* refused as too large */
+    }
 }
 
 /* tf_crop_and_resize scales a part of the axis: roi holds starts, then ends, as fractions. */

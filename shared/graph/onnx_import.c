@@ -92,8 +92,7 @@ static int import_node(struct fold *fold, int n, const struct onnx_limits *limit
     return rc < 0 ? rc : 0;
 }
 
-/* Old exporters list masks and indices that nobody reads. */
-static int drop_unread_outputs(struct graph *g, struct err *err)
+int onnx_drop_unread_outputs(struct graph *g, struct err *err)
 {
     struct uses uses;
     _cleanup_(arena_freep) struct arena *scratch = arena_new();
@@ -121,7 +120,7 @@ int onnx_import(struct graph *g, const struct onnx_limits *limits, struct err *e
     _cleanup_(fold_release) struct fold fold = {0};
     int rc = fold_begin(&fold, g, true, limits->max_elements, err);
     if (rc == 0)
-        rc = drop_unread_outputs(g, err);
+        rc = onnx_drop_unread_outputs(g, err);
     for (int n = 0; n < g->n_nodes && rc == 0; n++) {
         int added = g->opset < ONNX_OPSET_BASE ? onnx_upgrade_node(g, n, err) : 0;
         if (added < 0)

@@ -56,6 +56,9 @@ int onnx_read_nodes(struct onnx_reader *r, struct err *err);
  * inferred, and what cannot be run is refused. */
 int onnx_import(struct graph *g, const struct onnx_limits *limits, struct err *err);
 
+/* Old exporters list masks (Dropout) and indices (MaxPool) that nobody reads: drops those. */
+int onnx_drop_unread_outputs(struct graph *g, struct err *err);
+
 /* ---- onnx_upgrade.c ---- */
 
 /* Rewrites the node, whose inputs have shapes and constants where they are known, in the form that

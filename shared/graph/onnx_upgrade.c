@@ -81,25 +81,11 @@ static int upgrade_slice(struct graph *g, struct node *node, struct err *err)
     return rc < 0 ? rc : list_to_input(g, node, "axes", 3, err);
 }
 
-static bool is_read(const struct graph *g, int value)
-{
-    for (int i = 0; i < g->n_outputs; i++)
-        if (g->outputs[i] == value)
-            return true;
-    for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; k < g->nodes[i]->n_inputs; k++)
-            if (g->nodes[i]->inputs[k] == value)
-                return true;
-    return false;
-}
-
-/* Inference only: the input passes through. Old exports name the mask even where nobody reads it. */
+/* Inference only: the input passes through. */
 static int upgrade_dropout(struct graph *g, struct node *node, struct err *err)
 {
     if (node->since >= 12)
         return 0;
-    if (node->n_outputs > 1 && !is_read(g, node->outputs[1]))
-        node->n_outputs = 1;
     if (node->since < 10 && graph_output_of(g, node, 1))
         return node_err(err, ERR_UNIMPLEMENTED, node, "yields its mask");
     graph_remove_attr(node, "ratio");

@@ -361,6 +361,8 @@ static int raise_opset(const struct graph *g, struct graph **ret, struct err *er
 {
     _cleanup_(graph_freep) struct graph *copy = NULL;
     int rc = graph_clone(g, &copy, err);
+    if (rc == 0)
+        rc = onnx_drop_unread_outputs(copy, err);
     for (int n = 0; rc == 0 && n < copy->n_nodes; n++) {
         bool old = !copy->nodes[n]->dead && copy->nodes[n]->since < ONNX_OPSET_BASE;
         int added = old ? onnx_upgrade_node(copy, n, err) : 0;

@@ -203,8 +203,7 @@ static int absorb(struct rewrite *r, struct node *layer, const struct affine *a,
     for (int64_t c = 0; c < a->channels; c++)
         bias[c] = bias[c] * a->scale[c] + a->shift[c];
     int weights = scaled_weights(r->g, layer, a, err);
-    int biases = weights < 0 ? weights
-                             : new_vector(r->g, layer, "bias", a->channels, bias, err);
+    int biases = weights < 0 ? weights : new_vector(r->g, layer, "bias", a->channels, bias, err);
     if (biases < 0)
         return biases;
     graph_remove_attr(layer, "beta");

@@ -89,9 +89,74 @@ bool lower_is_narrow(struct lower *l, int value)
 int lower_narrow_operand(struct lower *l, int value, struct operand *ret, struct err *err)
 {
     int rc = lower_operand(l, value, ret, err);
-    if (rc == 0 && lower_is_narrow(l, value))
+    if (rc == 0 && (lower_is_narrow(l, value) || lower_is_bf16(l, value)))
         ret->dtype = l->plan->wires[ret->wire].dtype;
     return rc;
+}
+
+/* ---- bf16 ---- */
+
+bool plan_emulate_bf16;
+
+int lower_float_operand(struct lower *l, int value, enum dtype dtype, struct operand *ret,
+                        struct err *err)
+{
+    int rc = lower_operand(l, value, ret, err);
+    ret->dtype = dtype;
+    return rc;
+}
+
+bool lower_is_bf16(const struct lower *l, int value)
+{
+    const struct view *view = &l->plan->views[value];
+    return view->wire >= 0 && l->plan->wires[view->wire].dtype == DTYPE_BF16 &&
+           l->g->values[value]->dtype == DTYPE_F32;
+}
+
+enum precision lower_float_precision(const struct lower *l, const struct node *node)
+{
+    enum precision asked = l->m->options->precision;
+    bool wanted = asked == PRECISION_BF16 ||
+                  (asked != PRECISION_FP32 && node->hint == PRECISION_BF16);
+    return wanted && (nn_has_bf16() || plan_emulate_bf16) ? PRECISION_BF16 : PRECISION_FP32;
+}
+
+/* Operators that pass bf16 on: what they do costs the same or less, and rounds no more. */
+static bool passes_bf16(enum op op)
+{
+    switch (op) {
+    case OP_ADD:
+    case OP_MUL:
+    case OP_SUB:
+    case OP_RELU:
+    case OP_LEAKY_RELU:
+    case OP_CLIP:
+    case OP_MAX_POOL:
+    case OP_AVERAGE_POOL:
+    case OP_CONCAT:
+    case OP_SLICE:
+    case OP_PAD:
+    case OP_SPLIT:
+    case OP_RESHAPE:
+    case OP_FLATTEN:
+    case OP_SQUEEZE:
+    case OP_UNSQUEEZE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool lower_bf16_wanted(const struct lower *l, int value)
+{
+    for (int k = l->uses.first[value]; k < l->uses.first[value + 1]; k++) {
+        const struct node *node = l->g->nodes[l->uses.node_of[k]];
+        bool multiplies = node->op == OP_CONV || node->op == OP_CONV_TRANSPOSE ||
+                          node->op == OP_GEMM || node->op == OP_MATMUL;
+        if (multiplies ? lower_float_precision(l, node) == PRECISION_BF16 : passes_bf16(node->op))
+            return true;
+    }
+    return false;
 }
 
 /* ---- layers ---- */

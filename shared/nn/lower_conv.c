@@ -65,17 +65,25 @@ int lower_narrow_weights(struct lower *l, int value, int axis, int64_t channels,
 
 /* ---- what convolutions and products share ---- */
 
-static int added_operands(struct lower *l, struct layer *layer, int first,
-                          const struct chain *chain, struct err *err)
+/* The data, what the chain adds, and the output. */
+static int wire_up(struct lower *l, struct layer *layer, struct chain *chain, struct err *err)
 {
-    for (int i = 0; i < chain->n_added; i++) {
-        struct operand *operand = &layer->in[first + i];
-        int rc = chain->quantized ? lower_narrow_operand(l, chain->added[i], operand, err)
-                                  : lower_operand(l, chain->added[i], operand, err);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    bool narrow = layer->precision == PRECISION_INT8, half = layer->precision == PRECISION_BF16;
+    int data = layer->node->inputs[0];
+    int rc = narrow ? lower_narrow_operand(l, data, &layer->in[0], err)
+                    : lower_float_operand(l, data, half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0], err);
+    bool half_out = half && lower_bf16_wanted(l, chain->value);
+    for (int i = 0; rc == 0 && i < chain->n_added; i++)
+        rc = chain->quantized ? lower_narrow_operand(l, chain->added[i], &layer->in[1 + i], err)
+                              : lower_float_operand(l, chain->added[i],
+                                                    half_out ? DTYPE_BF16 : DTYPE_F32,
+                                                    &layer->in[1 + i], err);
+    if (rc < 0)
+        return rc;
+    int w = chain_finish(l, layer, 1, chain, err);
+    if (w >= 0 && half_out)
+        l->plan->wires[w].dtype = DTYPE_BF16;
+    return w;
 }
 
 /* Lowers the operands of a chain before its layer exists, so that their layers come first. */
@@ -163,13 +171,8 @@ int lower_conv(struct lower *l, int index, struct err *err)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->conv = c;
     layer->macs = conv_macs(&c);
-    layer->precision = narrow ? PRECISION_INT8 : PRECISION_FP32;
-    rc = narrow ? lower_narrow_operand(l, node->inputs[0], &layer->in[0], err)
-                : lower_operand(l, node->inputs[0], &layer->in[0], err);
-    if (rc == 0)
-        rc = added_operands(l, layer, 1, &chain, err);
-    if (rc == 0)
-        rc = chain_finish(l, layer, 1, &chain, err);
+    layer->precision = narrow ? PRECISION_INT8 : lower_float_precision(l, node);
+    rc = wire_up(l, layer, &chain, err);
     layer->fused = with_bias(l, layer->fused, c.bias != NULL);
     return rc < 0 ? rc : 1;
 }
@@ -284,13 +287,8 @@ int lower_gemm(struct lower *l, int index, struct err *err)
     gemm_takes_bias(l, &g, &chain);
     layer->gemm = g;
     layer->macs = g.m * g.n * g.k;
-    layer->precision = narrow ? PRECISION_INT8 : PRECISION_FP32;
-    rc = narrow ? lower_narrow_operand(l, node->inputs[0], &layer->in[0], err)
-                : lower_operand(l, node->inputs[0], &layer->in[0], err);
-    if (rc == 0)
-        rc = added_operands(l, layer, 1, &chain, err);
-    if (rc == 0)
-        rc = chain_finish(l, layer, 1, &chain, err);
+    layer->precision = narrow ? PRECISION_INT8 : lower_float_precision(l, node);
+    rc = wire_up(l, layer, &chain, err);
     layer->fused = with_bias(l, layer->fused, g.bias != NULL);
     return rc < 0 ? rc : 1;
 }

@@ -148,6 +148,8 @@ static int move_layer(struct lower *l, const struct node *node, int input, int o
     layer->precision = narrow ? PRECISION_INT8 : PRECISION_FP32;
     if (narrow)
         lower_keep_scale(l, layer, output);
+    else if (operand.dtype == DTYPE_BF16)
+        l->plan->wires[w].dtype = DTYPE_BF16;
     return 1;
 }
 
@@ -230,7 +232,7 @@ static int lower_concat(struct lower *l, const struct node *node, struct err *er
     int n = node->n_inputs;
     if (axis < 0 || axis >= y.rank)
         return 0;
-    bool narrow = true;
+    bool narrow = true, half = true;
     struct operand *in = arena_alloc(l->plan->arena, (size_t)n, sizeof(*in));
     struct piece *pieces = arena_alloc(l->plan->arena, (size_t)n, sizeof(*pieces));
     if (!in || !pieces)
@@ -242,13 +244,14 @@ static int lower_concat(struct lower *l, const struct node *node, struct err *er
             return rc;
         narrow = narrow && lower_is_narrow(l, node->inputs[i]) &&
                  same_quantization(&l->plan->wires[in[0].wire], &l->plan->wires[in[i].wire]);
+        half = half && lower_is_bf16(l, node->inputs[i]);
         struct shape x = lower_shape(l, node->inputs[i]);
         pieces[i] = whole(&x);
         pieces[i].operand = i;
         pieces[i].to[axis] = at;
         at += x.dim[axis];
     }
-    for (int i = 0; i < n && !narrow; i++)
+    for (int i = 0; i < n && !narrow && !half; i++)
         in[i].dtype = l->g->values[node->inputs[i]]->dtype;
     struct layer *layer = lower_new_layer(l, LAYER_MOVE, node, n, 1, err);
     if (!layer)
@@ -261,6 +264,8 @@ static int lower_concat(struct lower *l, const struct node *node, struct err *er
     layer->precision = narrow ? PRECISION_INT8 : PRECISION_FP32;
     if (narrow)
         lower_keep_scale(l, layer, node->outputs[0]);
+    else if (half)
+        l->plan->wires[w].dtype = DTYPE_BF16;
     return 1;
 }
 
@@ -328,5 +333,7 @@ int lower_alias(struct lower *l, int index, struct err *err)
         rc = lower_output(l, layer, 0, to, err);
     if (rc >= 0 && lower_is_narrow(l, from))
         lower_keep_scale(l, layer, to);
+    else if (rc >= 0)
+        l->plan->wires[rc].dtype = layer->in[0].dtype;
     return rc < 0 ? rc : 1;
 }

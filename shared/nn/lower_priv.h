@@ -20,12 +20,22 @@ int lower_new_wire(struct lower *l, const char *name, const struct shape *shape,
 int lower_value(struct lower *l, int value, struct err *err);
 /* The operand that reads a value: what it stands for, in the value's own type. */
 int lower_operand(struct lower *l, int value, struct operand *ret, struct err *err);
-/* The same, but the 8-bit numbers where the value stands for some. */
+/* The same, but as the wire holds the numbers: in 8 bits where the value stands for some, in bf16 where
+ * its layer left it so. */
 int lower_narrow_operand(struct lower *l, int value, struct operand *ret, struct err *err);
 /* 8-bit weights behind a DequantizeLinear, symmetric, with a scale for each of `channels` along
  * `axis`; 1 when there are. Unsigned ones with zero point 128 are shifted to signed. */
 int lower_narrow_weights(struct lower *l, int value, int axis, int64_t channels,
                          const struct tensor **ret, const float **ret_scales, struct err *err);
+/* The same in float arithmetic of the given width; narrower numbers are widened. */
+int lower_float_operand(struct lower *l, int value, enum dtype dtype, struct operand *ret,
+                        struct err *err);
+/* Whether the value lies there in bf16. */
+bool lower_is_bf16(const struct lower *l, int value);
+/* FP32 or BF16: what a node that multiplies should compute in, if not in 8 bits. */
+enum precision lower_float_precision(const struct lower *l, const struct node *node);
+/* Whether some reader takes the value in bf16 as it is. */
+bool lower_bf16_wanted(const struct lower *l, int value);
 /* Whether the value is what some 8-bit wire, per tensor, stands for. */
 bool lower_is_narrow(struct lower *l, int value);
 /* Whether a node or the network's outputs read the value (-1: no). */

@@ -123,6 +123,23 @@ void lower_keep_scale(struct lower *l, struct layer *layer, int value)
     wires[layer->out[0]].raw_value = -1;
 }
 
+/* Operand and output of a layer that passes on bf16 where its input lies there so. */
+static int lower_half(struct lower *l, struct layer *layer, const struct node *node,
+                      struct err *err)
+{
+    bool half = lower_is_bf16(l, node->inputs[0]) && lower_bf16_wanted(l, node->outputs[0]);
+    int rc = lower_float_operand(l, node->inputs[0], half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0],
+                                 err);
+    int w = rc < 0 ? rc : lower_output(l, layer, 0, node->outputs[0], err);
+    if (w < 0)
+        return w;
+    if (half) {
+        layer->precision = PRECISION_BF16;
+        l->plan->wires[w].dtype = DTYPE_BF16;
+    }
+    return 1;
+}
+
 /* ---- activations ---- */
 
 int lower_unary(struct lower *l, int index, struct err *err)
@@ -141,10 +158,7 @@ int lower_unary(struct lower *l, int index, struct err *err)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->posts[0] = post;
     layer->n_posts = 1;
-    rc = lower_operand(l, node->inputs[0], &layer->in[0], err);
-    if (rc == 0)
-        rc = lower_output(l, layer, 0, node->outputs[0], err);
-    return rc < 0 ? rc : 1;
+    return lower_half(l, layer, node, err);
 }
 
 /* ---- arithmetic ---- */
@@ -286,8 +300,14 @@ int lower_binary(struct lower *l, int index, struct err *err)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->alg = binary_alg(node->op);
     memcpy(layer->in, operands, sizeof(operands));
-    rc = chain_finish(l, layer, 2, &chain, err);
-    return rc < 0 ? rc : 1;
+    /* two halves make a half */
+    bool half = lower_is_bf16(l, a) && lower_is_bf16(l, b) && lower_bf16_wanted(l, chain.value);
+    int w = chain_finish(l, layer, 2, &chain, err);
+    if (w < 0 || !half)
+        return w < 0 ? w : 1;
+    layer->precision = PRECISION_BF16;
+    layer->in[0].dtype = layer->in[1].dtype = l->plan->wires[w].dtype = DTYPE_BF16;
+    return 1;
 }
 
 /* ---- BatchNormalization: x * scale + shift ---- */
@@ -452,10 +472,7 @@ int lower_pool(struct lower *l, int index, struct err *err)
     if (!layer)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->pool = pool;
-    rc = lower_operand(l, node->inputs[0], &layer->in[0], err);
-    if (rc == 0)
-        rc = lower_output(l, layer, 0, node->outputs[0], err);
-    return rc < 0 ? rc : 1;
+    return lower_half(l, layer, node, err);
 }
 
 /* ---- Softmax, LRN ---- */

@@ -304,6 +304,8 @@ const char *plan_signature(struct maker *m, const struct layer *layer, enum layo
                            enum layout out);
 
 /* ---- lowering ---- */
+/* Tests set it to compute in bf16 where the CPU only emulates it. */
+extern bool plan_emulate_bf16;
 /* The constant behind a value at any remove (a folded DequantizeLinear counts), or NULL. */
 const struct tensor *plan_constant(const struct plan *plan, int value);
 

@@ -89,26 +89,35 @@ static int list_layers(struct correction *c, struct err *err)
 
 /* ---- means ---- */
 
-/* Means of the outputs of some layers over all samples. Sums are kept for each batch and added in
- * order at the end, so that the result does not depend on the threads. */
+/* Means of the outputs of some layers over all samples. Sums are kept for each piece of the stream
+ * and added in order at the end, so that the result does not depend on the threads. */
 struct means {
     const struct corrected *layers;
     int n;
     const int *output; /* of the graph, for each layer */
     const struct graph *g;
-    int64_t batch, width; /* width: channels of all layers together */
-    double *sums;         /* [batches, width] */
+    int64_t piece, width; /* width: channels of all layers together */
+    double *sums;         /* [pieces, width] */
 };
+
+static double sum_of(const float *x, int64_t n)
+{
+    enum { LANES = 4 };
+    double lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            lanes[k] += (double)x[i + k];
+    for (; i < n; i++)
+        lanes[0] += (double)x[i];
+    return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+}
 
 static void sum_channels(const float *x, int64_t samples, int64_t channels, int64_t inner,
                          double *sums)
 {
-    for (int64_t row = 0; row < samples * channels; row++) {
-        double sum = 0;
-        for (int64_t i = 0; i < inner; i++)
-            sum += (double)x[row * inner + i];
-        sums[row % channels] += sum;
-    }
+    for (int64_t row = 0; row < samples * channels; row++)
+        sums[row % channels] += sum_of(x + row * inner, inner);
 }
 
 static int take_means(void *ctx, int worker, int64_t first, int64_t count, const void *input,
@@ -118,7 +127,7 @@ static int take_means(void *ctx, int worker, int64_t first, int64_t count, const
     (void)input;
     (void)err;
     const struct means *m = ctx;
-    double *sums = m->sums + first / m->batch * m->width;
+    double *sums = m->sums + first / m->piece * m->width;
     for (int i = 0; i < m->n; i++) {
         const struct shape *shape = &m->g->values[m->g->outputs[m->output[i]]]->shape;
         const int64_t channels = m->layers[i].channels;
@@ -132,7 +141,7 @@ static int take_means(void *ctx, int worker, int64_t first, int64_t count, const
 /* ret: [channels] of the first layer, then of the second, ... */
 static int finish_means(const struct means *m, int64_t samples, double *ret, struct err *err)
 {
-    const int64_t batches = (samples + m->batch - 1) / m->batch;
+    const int64_t pieces = (samples + m->piece - 1) / m->piece;
     int64_t at = 0;
     for (int i = 0; i < m->n; i++) {
         const struct shape *shape = &m->g->values[m->g->outputs[m->output[i]]]->shape;
@@ -140,8 +149,8 @@ static int finish_means(const struct means *m, int64_t samples, double *ret, str
             (double)(samples * (shape_elements_at(shape, 1) / m->layers[i].channels));
         for (int64_t c = 0; c < m->layers[i].channels; c++, at++) {
             double sum = 0;
-            for (int64_t b = 0; b < batches; b++)
-                sum += m->sums[b * m->width + at];
+            for (int64_t p = 0; p < pieces; p++)
+                sum += m->sums[p * m->width + at];
             ret[at] = sum / count;
             if (!isfinite(ret[at]))
                 return err_set(err, ERR_OUT_OF_RANGE, "layer '%s': its output is not finite",
@@ -211,11 +220,11 @@ static int measure(struct correction *c, struct graph *g, enum precision precisi
     struct quant_stream stream = stream_of(c, g);
     stream.precision = precision;
     struct means m = {.layers = layers, .n = n, .output = output, .g = g};
-    m.batch = quant_stream_batch(&stream);
+    m.piece = quant_stream_piece(&stream);
     for (int i = 0; i < n; i++)
         m.width += layers[i].channels;
-    const int64_t batches = m.batch > 0 ? (c->samples + m.batch - 1) / m.batch : 0;
-    _cleanup_(freep) double *sums = mem_calloc((size_t)(batches * m.width) + 1, sizeof(*sums));
+    const int64_t pieces = m.piece > 0 ? (c->samples + m.piece - 1) / m.piece : 0;
+    _cleanup_(freep) double *sums = mem_calloc((size_t)(pieces * m.width) + 1, sizeof(*sums));
     if (!sums)
         return err_oom(err, "bias correction");
     m.sums = sums;

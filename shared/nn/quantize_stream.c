@@ -48,11 +48,22 @@ static int64_t choose_batch(const struct quant_stream *s, const struct value *in
     return fits < 1 ? 1 : fits > BATCH_MAX ? BATCH_MAX : fits;
 }
 
-int64_t quant_stream_batch(const struct quant_stream *stream)
+static int64_t round_up(int64_t a, int64_t b)
 {
-    return stream->graph->n_inputs == 1
-               ? choose_batch(stream, stream->graph->values[stream->graph->inputs[0]])
-               : 0;
+    return (a + b - 1) / b;
+}
+
+static int64_t piece_of(const struct quant_stream *s, int64_t batch)
+{
+    return round_up(round_up(s->n, batch), QUANT_PIECES_MAX) * batch;
+}
+
+int64_t quant_stream_piece(const struct quant_stream *stream)
+{
+    if (stream->graph->n_inputs != 1)
+        return 0;
+    const int64_t batch = choose_batch(stream, stream->graph->values[stream->graph->inputs[0]]);
+    return batch < 1 ? 0 : piece_of(stream, batch);
 }
 
 static void worker_release(const struct run *r, struct worker *w)
@@ -109,13 +120,10 @@ static int report(struct run *r, int64_t count, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
-static int run_batch(void *ctx, int64_t index, int worker, struct err *err)
+static int run_batch(struct run *r, int worker, int64_t first, int64_t count, struct err *err)
 {
-    struct run *r = ctx;
     const struct quant_stream *s = r->stream;
     struct worker *w = &r->workers[worker];
-    const int64_t first = index * r->batch;
-    const int64_t count = s->n - first < r->batch ? s->n - first : r->batch;
     int rc = s->fill(s->fill_ctx, first, count, w->input, err);
     if (rc < 0)
         return rc;
@@ -129,6 +137,17 @@ static int run_batch(void *ctx, int64_t index, int worker, struct err *err)
     return rc < 0 ? rc : report(r, count, err);
 }
 
+static int run_piece(void *ctx, int64_t index, int worker, struct err *err)
+{
+    struct run *r = ctx;
+    const int64_t piece = piece_of(r->stream, r->batch);
+    const int64_t end = (index + 1) * piece < r->stream->n ? (index + 1) * piece : r->stream->n;
+    int rc = 0;
+    for (int64_t first = index * piece; first < end && rc == 0; first += r->batch)
+        rc = run_batch(r, worker, first, end - first < r->batch ? end - first : r->batch, err);
+    return rc;
+}
+
 int quant_stream_run(const struct quant_stream *stream, struct err *err)
 {
     const struct value *input = only_input(stream->graph, err);
@@ -140,9 +159,9 @@ int quant_stream_run(const struct quant_stream *stream, struct err *err)
     if (r.batch < 1 || elements < 1)
         return err_set(err, ERR_INVALID_ARGUMENT, "input '%s' holds nothing", input->name);
     r.sample_bytes = elements / r.batch * (int64_t)dtype_bytes(input->dtype);
-    const int64_t batches = (stream->n + r.batch - 1) / r.batch;
+    const int64_t pieces = round_up(stream->n, piece_of(stream, r.batch));
     const int threads = stream->threads > 0 ? stream->threads : pool_cpus();
-    r.n_workers = (int)(batches < threads ? batches : threads);
+    r.n_workers = (int)(pieces < threads ? pieces : threads);
     r.workers = mem_calloc((size_t)r.n_workers + 1, sizeof(*r.workers));
     if (!r.workers)
         return err_oom(err, "a stream of samples");
@@ -151,5 +170,5 @@ int quant_stream_run(const struct quant_stream *stream, struct err *err)
         if (rc < 0)
             return rc;
     }
-    return pool_for(batches, r.n_workers, run_batch, &r, err);
+    return pool_for(pieces, r.n_workers, run_piece, &r, err);
 }

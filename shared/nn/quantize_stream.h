@@ -27,7 +27,10 @@ struct quant_stream {
     void *progress_ctx;
     int64_t done, total;
 };
-/* The batch that it will take; 0 where the graph has not one input. */
-int64_t quant_stream_batch(const struct quant_stream *stream);
+/* How many samples are one piece of work: batches that one thread takes in order. The same for any
+ * number of threads, and at most QUANT_PIECES_MAX pieces: who adds up per piece and then piece by
+ * piece gets the same sum every time. 0 where the graph has not one input. */
+#define QUANT_PIECES_MAX 64
+int64_t quant_stream_piece(const struct quant_stream *stream);
 /* Runs n samples through a graph in small batches on several threads. */
 int quant_stream_run(const struct quant_stream *stream, struct err *err);

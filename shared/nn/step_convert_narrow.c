@@ -16,62 +16,62 @@ struct narrow_convert {
 
 /* x / scale + zero, rounded to even, saturated, as a byte in an int. Adding and taking away
  * 1.5 * 2^23 rounds in any vector unit. NaN becomes the lower bound. */
-KERNEL_INLINE int32_t quantum(float x, float by, float zero, float low)
+KERNEL_INLINE int32_t quantum(float x, float scale, float zero, float low)
 {
     const float magic = 12582912.0f;
-    float q = x * by + zero;
-    q = q > low ? q : low;
-    q = q < low + 255 ? q : low + 255;
-    return (int32_t)((q + magic) - magic) & 255;
+    float q = x / scale; /* bounded first: the trick works for small numbers only */
+    q = q > low - zero ? q : low - zero;
+    q = q < low + 255 - zero ? q : low + 255 - zero;
+    return ((int32_t)((q + magic) - magic) + (int32_t)zero) & 255;
 }
 
-KERNEL_INLINE void quantize_flat_body(const float *from, float by, float zero, float low,
+KERNEL_INLINE void quantize_flat_body(const float *from, float scale, float zero, float low,
                                       uint8_t *to, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        to[i] = (uint8_t)quantum(from[i], by, zero, low);
+        to[i] = (uint8_t)quantum(from[i], scale, zero, low);
 }
 KERNEL(quantize_flat,
-       (const float *from, float by, float zero, float low, uint8_t *to, int64_t n),
-       (from, by, zero, low, to, n))
+       (const float *from, float scale, float zero, float low, uint8_t *to, int64_t n),
+       (from, scale, zero, low, to, n))
 
 /* Four planes of floats, one after the other, into the bytes of 32-bit words; planes that are left
  * out (count below 4) become zeros. */
-KERNEL_INLINE void quantize_c4_body(const float *from, int64_t plane, int count, float by,
+KERNEL_INLINE void quantize_c4_body(const float *from, int64_t plane, int count, float scale,
                                     float zero, float low, uint32_t *to, int64_t n)
 {
     const float *b = from + (count > 1 ? plane : 0), *c = from + (count > 2 ? 2 * plane : 0),
                 *d = from + (count > 3 ? 3 * plane : 0);
     const uint32_t kept = count > 3 ? ~0u : (1u << 8 * count) - 1;
     for (int64_t i = 0; i < n; i++)
-        to[i] = ((uint32_t)quantum(from[i], by, zero, low) |
-                 (uint32_t)quantum(b[i], by, zero, low) << 8 |
-                 (uint32_t)quantum(c[i], by, zero, low) << 16 |
-                 (uint32_t)quantum(d[i], by, zero, low) << 24) &
+        to[i] = ((uint32_t)quantum(from[i], scale, zero, low) |
+                 (uint32_t)quantum(b[i], scale, zero, low) << 8 |
+                 (uint32_t)quantum(c[i], scale, zero, low) << 16 |
+                 (uint32_t)quantum(d[i], scale, zero, low) << 24) &
                 kept;
 }
 KERNEL(quantize_c4,
-       (const float *from, int64_t plane, int count, float by, float zero, float low, uint32_t *to,
+       (const float *from, int64_t plane, int count, float scale, float zero, float low, uint32_t *to,
         int64_t n),
-       (from, plane, count, by, zero, low, to, n))
+       (from, plane, count, scale, zero, low, to, n))
 
-KERNEL_INLINE void dequantize_u8_body(const uint8_t *from, float scale, float shift, float *to,
+KERNEL_INLINE void dequantize_u8_body(const uint8_t *from, float scale, int32_t zero, float *to,
                                       int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        to[i] = (float)from[i] * scale + shift;
+        to[i] = (float)(from[i] - zero) * scale;
 }
-KERNEL(dequantize_u8, (const uint8_t *from, float scale, float shift, float *to, int64_t n),
-       (from, scale, shift, to, n))
+KERNEL(dequantize_u8, (const uint8_t *from, float scale, int32_t zero, float *to, int64_t n),
+       (from, scale, zero, to, n))
 
-KERNEL_INLINE void dequantize_s8_body(const int8_t *from, float scale, float shift, float *to,
+KERNEL_INLINE void dequantize_s8_body(const int8_t *from, float scale, int32_t zero, float *to,
                                       int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        to[i] = (float)from[i] * scale + shift;
+        to[i] = (float)(from[i] - zero) * scale;
 }
-KERNEL(dequantize_s8, (const int8_t *from, float scale, float shift, float *to, int64_t n),
-       (from, scale, shift, to, n))
+KERNEL(dequantize_s8, (const int8_t *from, float scale, int32_t zero, float *to, int64_t n),
+       (from, scale, zero, to, n))
 
 /* ---- steps ---- */
 
@@ -84,7 +84,7 @@ static int run_quantize_flat(struct step *step, struct err *err)
 {
     (void)err;
     const struct narrow_convert *c = step->state;
-    KERNEL_PICK(quantize_flat)(step->data[0], 1 / c->to.scale, (float)c->to.zero,
+    KERNEL_PICK(quantize_flat)(step->data[0], c->to.scale, (float)c->to.zero,
                                low_of(c->to.dtype), step->data[1],
                                c->n * c->channels * c->pixels);
     return 0;
@@ -94,12 +94,11 @@ static int run_dequantize_flat(struct step *step, struct err *err)
 {
     (void)err;
     const struct narrow_convert *c = step->state;
-    float shift = -(float)c->from.zero * c->from.scale;
     int64_t n = c->n * c->channels * c->pixels;
     if (c->from.dtype == DTYPE_U8)
-        KERNEL_PICK(dequantize_u8)(step->data[0], c->from.scale, shift, step->data[1], n);
+        KERNEL_PICK(dequantize_u8)(step->data[0], c->from.scale, c->from.zero, step->data[1], n);
     else
-        KERNEL_PICK(dequantize_s8)(step->data[0], c->from.scale, shift, step->data[1], n);
+        KERNEL_PICK(dequantize_s8)(step->data[0], c->from.scale, c->from.zero, step->data[1], n);
     return 0;
 }
 
@@ -119,7 +118,7 @@ static int run_plain_to_c4(struct step *step, struct err *err)
             int64_t left = c->channels - 4 * g;
             KERNEL_PICK(quantize_c4)
             (from + (n * c->channels + 4 * g) * c->pixels, c->pixels, left < 4 ? (int)left : 4,
-             1 / c->to.scale, (float)c->to.zero, low_of(c->to.dtype), to, c->pixels);
+             c->to.scale, (float)c->to.zero, low_of(c->to.dtype), to, c->pixels);
         }
     return 0;
 }
@@ -140,7 +139,7 @@ static int run_plain_to_last(struct step *step, struct err *err)
                 int64_t left = c->channels - 4 * g;
                 int bytes = left < 4 ? (int)left : 4;
                 KERNEL_PICK(quantize_c4)
-                (from + 4 * g * c->pixels + at, c->pixels, bytes, 1 / c->to.scale,
+                (from + 4 * g * c->pixels + at, c->pixels, bytes, c->to.scale,
                  (float)c->to.zero, low_of(c->to.dtype), words, count);
                 uint8_t *place = to + at * c->channels + 4 * g;
                 if (bytes == 4)

@@ -77,29 +77,29 @@ struct binary {
     int64_t n;
 };
 
-KERNEL_INLINE void widen_u8_body(const uint8_t *q, float scale, float shift, float *to, int64_t n)
+KERNEL_INLINE void widen_u8_body(const uint8_t *q, float scale, int32_t zero, float *to, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        to[i] = (float)q[i] * scale + shift;
+        to[i] = (float)(q[i] - zero) * scale;
 }
-KERNEL(widen_u8, (const uint8_t *q, float scale, float shift, float *to, int64_t n),
-       (q, scale, shift, to, n))
+KERNEL(widen_u8, (const uint8_t *q, float scale, int32_t zero, float *to, int64_t n),
+       (q, scale, zero, to, n))
 
-KERNEL_INLINE void widen_s8_body(const int8_t *q, float scale, float shift, float *to, int64_t n)
+KERNEL_INLINE void widen_s8_body(const int8_t *q, float scale, int32_t zero, float *to, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        to[i] = (float)q[i] * scale + shift;
+        to[i] = (float)(q[i] - zero) * scale;
 }
-KERNEL(widen_s8, (const int8_t *q, float scale, float shift, float *to, int64_t n),
-       (q, scale, shift, to, n))
+KERNEL(widen_s8, (const int8_t *q, float scale, int32_t zero, float *to, int64_t n),
+       (q, scale, zero, to, n))
 
 /* (q - zero) * scale; floats are taken as they are. */
 static const float *widen(const struct end *e, const void *data, int64_t at, float *to, int64_t n)
 {
     if (e->dtype == DTYPE_U8)
-        KERNEL_PICK(widen_u8)((const uint8_t *)data + at, e->scale, -e->zero * e->scale, to, n);
+        KERNEL_PICK(widen_u8)((const uint8_t *)data + at, e->scale, (int32_t)e->zero, to, n);
     else if (e->dtype == DTYPE_S8)
-        KERNEL_PICK(widen_s8)((const int8_t *)data + at, e->scale, -e->zero * e->scale, to, n);
+        KERNEL_PICK(widen_s8)((const int8_t *)data + at, e->scale, (int32_t)e->zero, to, n);
     else
         return (const float *)data + at;
     return to;
@@ -125,20 +125,20 @@ KERNEL(combine, (dnnl_alg_kind_t alg, const float *a, const float *b, float *to,
        (alg, a, b, to, n))
 
 /* Adding and taking away 1.5 * 2^23 rounds to the nearest integer, to even, in any vector unit. */
-KERNEL_INLINE void narrow_body(const float *x, float by, float zero, float low, float high,
+KERNEL_INLINE void narrow_body(const float *x, float scale, float zero, float low, float high,
                                int32_t *to, int64_t n)
 {
     const float magic = 12582912.0f;
     for (int64_t i = 0; i < n; i++) {
-        float q = x[i] * by + zero;
-        q = q > low ? q : low; /* NaN becomes the lower bound */
-        q = q < high ? q : high;
-        to[i] = (int32_t)((q + magic) - magic);
+        float q = x[i] / scale;
+        q = q > low - zero ? q : low - zero; /* NaN becomes the lower bound */
+        q = q < high - zero ? q : high - zero;
+        to[i] = (int32_t)((q + magic) - magic) + (int32_t)zero;
     }
 }
 KERNEL(narrow,
-       (const float *x, float by, float zero, float low, float high, int32_t *to, int64_t n),
-       (x, by, zero, low, high, to, n))
+       (const float *x, float scale, float zero, float low, float high, int32_t *to, int64_t n),
+       (x, scale, zero, low, high, to, n))
 
 static int run_binary(struct step *step, struct err *err)
 {
@@ -152,7 +152,7 @@ static int run_binary(struct step *step, struct err *err)
         const float *x = widen(&p->a, step->data[0], at, a, n);
         const float *y = widen(&p->b, step->data[1], at, b, n);
         KERNEL_PICK(combine)(p->alg, x, y, c, n);
-        KERNEL_PICK(narrow)(c, 1 / p->out.scale, p->out.zero, p->low, p->high, q, n);
+        KERNEL_PICK(narrow)(c, p->out.scale, p->out.zero, p->low, p->high, q, n);
         for (int64_t i = 0; i < n; i++)
             to[at + i] = (uint8_t)q[i];
     }

@@ -361,6 +361,12 @@ static void resizes_by_scales_or_sizes(void **state)
            "scale");
     refuse(X "init s float 3 = 1 1 2\nResize big x,,s -> y\noutput y", ERR_INVALID_ARGUMENT,
            "3 scales");
+    refuse("opset 18\n" X "init s int64 2 = 8 9223372036854775807\nResize big x,,,s -> y axes=[2,3]"
+           "\noutput y",
+           ERR_INVALID_ARGUMENT, "size");
+    refuse("opset 18\n" X "init s int64 2 = 1000000000000 1\nResize big x,,,s -> y axes=[0,2] "
+           "keep_aspect_ratio_policy=\"not_smaller\"\noutput y",
+           ERR_UNIMPLEMENTED, "batch");
     refuse(X "Resize big x -> y\noutput y", ERR_INVALID_ARGUMENT, "scales or sizes");
     refuse(X "init s float 4 = 1 1 2 2\nResize big x,,s -> y mode=\"area\"\noutput y",
            ERR_INVALID_ARGUMENT, "area");

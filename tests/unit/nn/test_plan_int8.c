@@ -389,7 +389,7 @@ static void a_quantized_block_needs_no_conversions(void **state)
     mesh_finish(&m);
     struct err err = {0};
     struct plan *plan = NULL;
-    must(plan_compile(m.g, NULL, &plan, &err), &err);
+    must(plan_compile(m.g, &(struct plan_options){.choose_by_name = true}, &plan, &err), &err);
     assert_int_equal(count_steps(plan, STEP_CONVERT), 1);
     for (int i = 1; i < plan_n_steps(plan); i++)
         assert_int_equal(plan_step(plan, i)->precision, PRECISION_INT8);
