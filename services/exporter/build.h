@@ -22,7 +22,8 @@ int build_open_samples(struct work_task *task, const job_state *state, enum part
                        struct build_samples *ret, struct err *err);
 void build_samples_release(struct build_samples *samples); /* for _cleanup_ */
 
-/* Bits of weights for the job's target: 7 where sums of two 8-bit products saturate 16 bits. */
+/* Bits of weights: 7 where sums of two 8-bit products saturate 16 bits, on the job's target or on
+ * this machine, which corrects and scores the network. */
 int build_weight_bits(const job_state *state);
 
 /* For infer_options: reports as work_progress of the task in `stage`. */

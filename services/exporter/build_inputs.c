@@ -52,10 +52,10 @@ int build_weight_bits(const job_state *state)
 {
     static const char *const without[] = {"sse41", "avx", "avx2", "avx512_core"};
     const char *target = state->spec->target;
-    if (!str_starts_with(target, "cpu:"))
-        return nn_has_int8() ? 8 : 7;
+    if (!nn_has_int8())
+        return 7;
     for (size_t i = 0; i < sizeof(without) / sizeof(without[0]); i++)
-        if (strcmp(target + strlen("cpu:"), without[i]) == 0)
+        if (str_starts_with(target, "cpu:") && strcmp(target + strlen("cpu:"), without[i]) == 0)
             return 7;
     return 8;
 }

@@ -1,4 +1,5 @@
-/* What calibration starts: the original profiled, its layers scored, plain int8 built; then selection. */
+/* What calibration starts: the original profiled, its layers scored, plain int8 built; then
+ * selection. */
 #include <stdlib.h>
 
 #include "services/exporter/exporter.h"

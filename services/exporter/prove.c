@@ -1,6 +1,6 @@
 /*
- * Proof: the exported file on the test part, by the kernels that ship and by ONNX Runtime, sample by
- * sample against the original.
+ * Proof: the exported file on the test part, by the kernels that ship and by ONNX Runtime, sample
+ * by sample against the original.
  */
 #include <math.h>
 #include <stdio.h>
@@ -141,8 +141,8 @@ static int on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
 
 static int prove_here(struct proof *p, float *logits, struct err *err)
 {
-    struct infer_options options = {.threads = p->task->threads, .progress = on_progress,
-                                    .progress_ctx = p->task};
+    struct infer_options options = {
+        .threads = p->task->threads, .progress = on_progress, .progress_ctx = p->task};
     int r = infer_run(p->graph, &options, p->view.n, sample_view_fill, &p->view, logits, err);
     return r < 0 ? r : add_accuracy(p, logits, "hone", err);
 }
@@ -205,8 +205,8 @@ static int peer_batch(void *ctx, int64_t index, int worker, struct err *err)
         r = sample_view_fill(&p->view, first, n, peer->inputs[worker], err);
     if (r < 0)
         return r;
-    return ort_run(peer->sessions[worker], n, peer->inputs[worker],
-                   peer->logits + first * p->width, p->width, err);
+    return ort_run(peer->sessions[worker], n, peer->inputs[worker], peer->logits + first * p->width,
+                   p->width, err);
 }
 
 /* A file that ONNX Runtime cannot run is a finding: it is recorded and the proof goes on. */

@@ -118,24 +118,25 @@ static char *write_verdict(const struct report *r)
         return str_printf("No network stayed within %.2f points and was better than the original: "
                           "the original stays. The closest, %s, is %.2fx as fast and drops %.2f "
                           "points (at most %.2f with 95 %% confidence).",
-                          s->spec->max_drop, best->name, report_speedup(r, best, s->baseline, "hone"),
-                          best->drop_points, best->drop_upper95_points);
+                          s->spec->max_drop, best->name,
+                          report_speedup(r, best, s->baseline, "hone"), best->drop_points,
+                          best->drop_upper95_points);
     }
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");
     const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
     const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
     _cleanup_(freep) char *quality =
-        labels ? str_printf("%.2f %% instead of %.2f %% accurate on %llu test samples", 100 * a->value,
-                            100 * base->value, (unsigned long long)a->n)
+        labels ? str_printf("%.2f %% instead of %.2f %% accurate on %llu test samples",
+                            100 * a->value, 100 * base->value, (unsigned long long)a->n)
                : str_printf("agreeing with it on %.2f %% of %llu test samples", 100 * a->value,
                             (unsigned long long)a->n);
-    return str_printf("%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
-                      "thread%s), %s; the drop is at most %.2f points with "
-                      "95 %% confidence.",
-                      report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
-                      t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads,
-                      s->spec->threads == 1 ? "" : "s", quality ? quality : "",
-                      r->chosen->drop_upper95_points);
+    return str_printf(
+        "%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
+        "thread%s), %s; the drop is at most %.2f points with "
+        "95 %% confidence.",
+        report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0, t0 ? t0->p50_us : 0,
+        s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s", quality ? quality : "",
+        r->chosen->drop_upper95_points);
 }
 
 /* ---- files ---- */
@@ -223,8 +224,8 @@ static void inputs_release(struct inputs *in)
 
 static int inputs_read(struct work_task *task, struct inputs *in, struct err *err)
 {
-    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&in->stage,
-                         err);
+    int r =
+        work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&in->stage, err);
     if (r < 0)
         return r;
     job_state *state = in->stage->state;
@@ -243,7 +244,8 @@ static int inputs_read(struct work_task *task, struct inputs *in, struct err *er
         r = message_load(task->store, state->profile, &hone__v1__profile__descriptor, &in->profile,
                          err);
     if (r == 0)
-        r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &in->scores, err);
+        r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &in->scores,
+                         err);
     if (r == 0)
         r = queue_job_get(task->queue, task->task->job, &in->job, err);
     if (r == 0 && in->job.spec)

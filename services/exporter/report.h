@@ -12,14 +12,14 @@ struct report {
     const Hone__V1__Profile *profile;
     const Hone__V1__Scores *scores;
     const Hone__V1__MeasureResult *measured; /* CPU and ISA of the last measurement */
-    const job_network *chosen; /* one of state->finals, or state->baseline when none keeps the limit */
-    char *verdict;             /* one sentence; malloc'ed */
+    const job_network
+        *chosen;   /* one of state->finals, or state->baseline when none keeps the limit */
+    char *verdict; /* one sentence; malloc'ed */
     int64_t created_ms, ended_ms;
 };
 
 /* The file name under which a network is handed out: "model.onnx" for the chosen one. */
-const char *report_file_of(const struct report *report, const job_network *network,
-                           char text[160]);
+const char *report_file_of(const struct report *report, const job_network *network, char text[160]);
 /* Ratio of medians, original over this; 0 when either is unknown. `engine` of both. */
 double report_speedup(const struct report *report, const job_network *network,
                       const job_network *over, const char *engine);

@@ -75,8 +75,9 @@ static void add_kpi(struct strbuf *out, const char *label, const char *fmt, doub
 
 static void add_head(const struct report *r, struct strbuf *out)
 {
-    strbuf_add(out, "<!doctype html><html lang=en><meta charset=utf-8>"
-                    "<meta name=viewport content='width=device-width,initial-scale=1'><title>Hone: ");
+    strbuf_add(out,
+               "<!doctype html><html lang=en><meta charset=utf-8>"
+               "<meta name=viewport content='width=device-width,initial-scale=1'><title>Hone: ");
     add_escaped(out, title_of(r));
     strbuf_add(out, "</title><style>");
     strbuf_add(out, embed_report_css);
@@ -102,8 +103,9 @@ static void add_head(const struct report *r, struct strbuf *out)
                 ort->p50_us / here->p50_us);
     add_kpi(out, "as fast as the original in plain int8", "%.2f&times;",
             report_speedup(r, r->chosen, r->state->plain_int8, "hone"));
-    add_kpi(out, labelled(r) ? "points of accuracy lost (test part)"
-                             : "points of disagreement (test part)",
+    add_kpi(out,
+            labelled(r) ? "points of accuracy lost (test part)"
+                        : "points of disagreement (test part)",
             "%.2f", r->chosen->drop_points);
     add_kpi(out, "smaller file", "%.2f&times;",
             (double)r->state->baseline->bytes / (double)r->chosen->bytes);
@@ -301,8 +303,8 @@ static void plot_search_points(const struct report *r, struct plot *p, bool draw
                                struct strbuf *out)
 {
     for (size_t i = 0; i <= r->state->n_candidates; i++) {
-        const job_network *n = i < r->state->n_candidates ? r->state->candidates[i]
-                                                          : r->state->plain_int8;
+        const job_network *n =
+            i < r->state->n_candidates ? r->state->candidates[i] : r->state->plain_int8;
         const Hone__V1__Accuracy *a = state_accuracy(n, "search", "hone");
         if (is_final(r, n) || !a)
             continue;
@@ -316,7 +318,8 @@ static void plot_search_points(const struct report *r, struct plot *p, bool draw
 static void add_plot(const struct report *r, struct strbuf *out)
 {
     double limit = r->state->spec->max_drop;
-    struct plot p = {.min_drop = -0.2 * (limit > 0.5 ? limit : 0.5), .max_drop = 1.15 * limit + 0.1};
+    struct plot p = {.min_drop = -0.2 * (limit > 0.5 ? limit : 0.5),
+                     .max_drop = 1.15 * limit + 0.1};
     plot_extend(&p, r->state->baseline, 0, 0);
     plot_search_points(r, &p, false, out);
     for (size_t i = 0; i < r->state->n_finals; i++)
@@ -337,9 +340,10 @@ static void add_plot(const struct report *r, struct strbuf *out)
         plot_point(&p, n, n->name, n->drop_points, n->drop_upper95_points, true,
                    n->within_limit ? "good" : "bad", out);
     }
-    strbuf_add(out, "</svg><p class=soft>Up and left is better. Filled: proved on the test part, the "
-                    "bar reaches down to the 95 % bound. Hollow: candidates that were not proved, "
-                    "with their drop on the search part.</p></section>");
+    strbuf_add(out,
+               "</svg><p class=soft>Up and left is better. Filled: proved on the test part, the "
+               "bar reaches down to the 95 % bound. Hollow: candidates that were not proved, "
+               "with their drop on the search part.</p></section>");
 }
 
 /* ---- layers ---- */
@@ -389,10 +393,10 @@ static void add_layers(const struct report *r, struct strbuf *out)
         const char *chosen = chosen_precision(r, layer->layer);
         double fp32 = layer_us(r->profile, layer, "fp32");
         /* A layer that nobody chose for (a pool, a slice) follows its input. */
-        const char *precision = chosen ? chosen : layer_us(r->profile, layer, "int8") > 0 &&
-                                                          r->chosen != r->state->baseline
-                                                      ? "int8"
-                                                      : "fp32";
+        const char *precision =
+            chosen                                                                       ? chosen
+            : layer_us(r->profile, layer, "int8") > 0 && r->chosen != r->state->baseline ? "int8"
+                                                                                         : "fp32";
         double us = layer_us(r->profile, layer, precision);
         if (us <= 0) {
             precision = "fp32";
@@ -412,12 +416,14 @@ static void add_layers(const struct report *r, struct strbuf *out)
     add_us(out, before);
     strbuf_add(out, "</td><td class=left>");
     add_us(out, after);
-    strbuf_add(out, "</td><td></td></tr></table><p class=soft>Each layer's time inside the whole "
-                    "network, fp32 and in the precision chosen for it. Conversions between precisions "
-                    "are not listed; the table above has the measured whole.");
+    strbuf_add(out,
+               "</td><td></td></tr></table><p class=soft>Each layer's time inside the whole "
+               "network, fp32 and in the precision chosen for it. Conversions between precisions "
+               "are not listed; the table above has the measured whole.");
     if (r->state->model_error > 0)
-        strbuf_printf(out, " The sum of layers predicted the assembled networks with a median error "
-                           "of %.1f %%.",
+        strbuf_printf(out,
+                      " The sum of layers predicted the assembled networks with a median error "
+                      "of %.1f %%.",
                       100 * r->state->model_error);
     strbuf_add(out, "</p></section>");
 }
@@ -456,7 +462,8 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
     add_quoted(out, r->asked ? r->asked->data_path : "DATA");
     strbuf_add(out, " --preprocess");
     add_quoted(out, s->preprocess->text);
-    strbuf_printf(out, " --objective %s --max-drop %g --threads %u --batch %u --seed %llu</pre><dl>",
+    strbuf_printf(out,
+                  " --objective %s --max-drop %g --threads %u --batch %u --seed %llu</pre><dl>",
                   objectives[(unsigned)s->spec->objective % 3], s->spec->max_drop, s->spec->threads,
                   s->spec->batch, (unsigned long long)s->spec->seed);
     add_fact(out, "model (SHA-256)", s->model);

@@ -144,8 +144,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     for (size_t i = 0; i < r->state->n_finals; i++) {
         char file[160];
         const job_network *n = r->state->finals[i];
-        yyjson_mut_arr_append(results,
-                              network_object(d, r, n, report_file_of(r, n, file), true));
+        yyjson_mut_arr_append(results, network_object(d, r, n, report_file_of(r, n, file), true));
     }
     return write_doc(d, out, err);
 }

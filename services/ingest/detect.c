@@ -27,7 +27,7 @@ struct trial {
     bool done;
     double shown; /* accuracy, or information: what people are told */
     double merit; /* mean log likelihood of the labels, or information: what decides */
-    };
+};
 
 struct detecting {
     struct work_task *task;
@@ -184,8 +184,7 @@ static const struct trial *take(const struct detecting *d)
     if (!d->by_labels || !best->convention->pre.bgr)
         return best;
     for (int i = 1; i < d->n && d->trials[i].done; i++)
-        if (!d->trials[i].convention->pre.bgr &&
-            best->shown - d->trials[i].shown < EQUAL_ACCURACY)
+        if (!d->trials[i].convention->pre.bgr && best->shown - d->trials[i].shown < EQUAL_ACCURACY)
             return &d->trials[i];
     return best;
 }
@@ -204,7 +203,8 @@ static int unclear(const struct detecting *d, const char *by, struct err *err)
 }
 
 /* With labels the convention that explains them best is taken when it is well above chance: where
- * another comes close, the choice between them matters little. Without labels the best must stand out. */
+ * another comes close, the choice between them matters little. Without labels the best must stand
+ * out. */
 static int judge(const struct detecting *d, struct detection *ret, struct err *err)
 {
     const struct trial *taken = take(d), *next = NULL;
@@ -246,7 +246,7 @@ int ingest_detect_preprocess(struct work_task *task, const struct graph *g,
     if (r == 0)
         r = run_round(&d, ds, d.n, SAMPLES_FIRST, "find the preprocessing", err);
     if (r == 0)
-        r = run_round(&d, ds, d.n < PROMISING ? d.n : PROMISING, SAMPLES, "confirm the preprocessing",
-                      err);
+        r = run_round(&d, ds, d.n < PROMISING ? d.n : PROMISING, SAMPLES,
+                      "confirm the preprocessing", err);
     return r < 0 ? r : judge(&d, ret, err);
 }

@@ -30,8 +30,9 @@ static int check_ports(const struct graph *g, struct err *err)
                        dtype_name(in->dtype));
     char text[128];
     if (in->shape.rank < 2 || in->shape.rank > 4)
-        return err_set(err, ERR_UNIMPLEMENTED, "input '%s' has the shape %s; [N,C,H,W], [N,C,L] and "
-                                               "[N,F] are supported",
+        return err_set(err, ERR_UNIMPLEMENTED,
+                       "input '%s' has the shape %s; [N,C,H,W], [N,C,L] and "
+                       "[N,F] are supported",
                        in->name, shape_text(&in->shape, text));
     for (int i = 0; i < g->n_outputs; i++) {
         const struct value *out = g->values[g->outputs[i]];
@@ -167,8 +168,10 @@ static int prepare_data(struct work_task *task, const struct graph *g, job_state
                         char **ret_preprocess, struct err *err)
 {
     char source[65];
-    struct dataset_pack_options options = {.seed = state->spec->seed, .threads = task->threads,
-                                           .progress = on_pack, .progress_ctx = task};
+    struct dataset_pack_options options = {.seed = state->spec->seed,
+                                           .threads = task->threads,
+                                           .progress = on_pack,
+                                           .progress_ctx = task};
     sample_shape(g, &options);
     int r = work_progress(task, "read the data", 0, 1, "samples", err);
     if (r == 0)
@@ -187,7 +190,8 @@ static int prepare_data(struct work_task *task, const struct graph *g, job_state
     if (r < 0)
         return r;
     _cleanup_(message_freep) Hone__V1__JobState *memo = NULL;
-    if (kept && message_unpack(&hone__v1__job_state__descriptor, kept, kept_bytes, &memo, NULL) == 0 &&
+    if (kept &&
+        message_unpack(&hone__v1__job_state__descriptor, kept, kept_bytes, &memo, NULL) == 0 &&
         memo->data && store_has(task->store, memo->data->artifact, NULL) == 1) {
         state->data = TAKE_PTR(memo->data);
         if (memo->preprocess)
@@ -231,10 +235,11 @@ static int decide_metric(struct work_task *task, const struct graph *g, job_stat
     r = message_set(&state->metric, state->data->labels_usable ? "top1" : "agreement", err);
     if (r < 0 || state->data->labels_usable)
         return r;
-    r = state_decide(state, err,
-                     "metric: fidelity to the original (top-1 agreement and KL), since the data has "
-                     "%lld classes and the network %lld outputs",
-                     (long long)classes, (long long)width);
+    r = state_decide(
+        state, err,
+        "metric: fidelity to the original (top-1 agreement and KL), since the data has "
+        "%lld classes and the network %lld outputs",
+        (long long)classes, (long long)width);
     _cleanup_(freep) char *fields = str_printf(
         "\"text\":\"The data has %lld classes and the network %lld outputs: its labels are not "
         "used. The metric is fidelity to the original (agreement of the top answer, KL).\"",
@@ -286,7 +291,8 @@ static int prepare_preprocess(struct work_task *task, const struct graph *g,
         r = keep_preprocess(state, &found.pre, "detected", err);
     if (r < 0 || !found.by)
         return r;
-    r = state_decide(state, err, "preprocessing detected by %s: %s (%.3f; the next that differs %.3f)",
+    r = state_decide(state, err,
+                     "preprocessing detected by %s: %s (%.3f; the next that differs %.3f)",
                      found.by, found.name, found.score, found.next);
     _cleanup_(freep) char *fields =
         str_printf("\"name\":\"%s\",\"text\":\"%s\",\"by\":\"%s\",\"score\":%.4f,\"next\":%.4f",
@@ -328,8 +334,8 @@ static int baseline_part(struct work_task *task, const struct graph *g, const st
         return err_oom(err, "the original's outputs");
     struct part_progress progress = {task, part == PART_TEST ? "score the original (test)"
                                                              : "score the original (search)"};
-    struct infer_options options = {.threads = task->threads, .progress = on_infer,
-                                    .progress_ctx = &progress};
+    struct infer_options options = {
+        .threads = task->threads, .progress = on_infer, .progress_ctx = &progress};
     r = infer_run(g, &options, view.n, sample_view_fill, &view, logits, err);
     if (r < 0)
         return r;

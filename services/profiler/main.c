@@ -1,5 +1,5 @@
-/* hone-profiler: measures on the hardware that it runs on. One process for each host, for the target
- * that HONE_TARGET names. */
+/* hone-profiler: measures on the hardware that it runs on. One process for each host, for the
+ * target that HONE_TARGET names. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,8 +9,16 @@
 int main(void)
 {
     static const struct work_kind kinds[] = {
-        {.kind = "profile", .handle = profiler_profile, .version = 1, .memo = true, .measures = true},
-        {.kind = "measure", .handle = profiler_measure, .version = 1, .memo = true, .measures = true},
+        {.kind = "profile",
+         .handle = profiler_profile,
+         .version = 1,
+         .memo = true,
+         .measures = true},
+        {.kind = "measure",
+         .handle = profiler_measure,
+         .version = 1,
+         .memo = true,
+         .measures = true},
     };
     const char *target = getenv("HONE_TARGET"), *isa = getenv("HONE_ISA");
     struct err err = {0};

@@ -45,8 +45,9 @@ static int make_buffers(struct runner *r, const struct plan *plan, struct err *e
     const struct plan_port *in = plan_input(plan, 0), *out = plan_output(plan, 0);
     if (plan_n_inputs(plan) != 1 || plan_n_outputs(plan) != 1 || in->dtype != DTYPE_F32 ||
         out->dtype != DTYPE_F32)
-        return err_set(err, ERR_UNIMPLEMENTED, "only networks with one float input and one float "
-                                               "output are measured");
+        return err_set(err, ERR_UNIMPLEMENTED,
+                       "only networks with one float input and one float "
+                       "output are measured");
     r->in = mem_aligned(in->bytes);
     r->out = mem_aligned(out->bytes);
     if (!r->in || !r->out)
@@ -71,7 +72,8 @@ static int runner_open(struct runner *r, struct store *store,
     struct plan_options options = {.batch = batch, .threads = threads};
     int k = precision_parse(item->precision, &options.precision, err);
     if (k == 0)
-        k = store_get(store, item->artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+        k = store_get(store, item->artifact, onnx_default_limits.max_file_bytes, &data, &bytes,
+                      err);
     if (k == 0)
         k = onnx_read_bytes(data, bytes, NULL, NULL, &g, err);
     bool peer = strcmp(item->engine, "onnxruntime") == 0;
@@ -104,7 +106,8 @@ static int open_all(struct work_task *task, const Hone__V1__MeasureTask *measure
 {
     for (size_t i = 0; i < measure->n_items; i++) {
         const Hone__V1__MeasureTask__Item *item = measure->items[i];
-        int r = work_progress(task, "compile", (double)i, (double)measure->n_items, "networks", err);
+        int r =
+            work_progress(task, "compile", (double)i, (double)measure->n_items, "networks", err);
         if (r < 0)
             return r;
         struct err local = {0};
@@ -167,8 +170,8 @@ int profiler_measure(struct work_task *task, struct work_output *out, struct err
         message_new(&hone__v1__measure_result__descriptor, err);
     if (!result)
         return -ERR_RESOURCE_EXHAUSTED;
-    int r = work_payload(task, &hone__v1__measure_task__descriptor, (ProtobufCMessage **)&measure,
-                         err);
+    int r =
+        work_payload(task, &hone__v1__measure_task__descriptor, (ProtobufCMessage **)&measure, err);
     if (r < 0)
         return r;
     _cleanup_(runners_release) struct runners runners = {

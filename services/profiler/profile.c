@@ -1,7 +1,7 @@
 /*
- * The time of each layer in each precision, measured inside the whole network (so with the caches and
- * layouts that it really meets), and of conversions between precisions. What was measured goes into
- * the latency table of the hardware, which later jobs read instead of measuring again.
+ * The time of each layer in each precision, measured inside the whole network (so with the caches
+ * and layouts that it really meets), and of conversions between precisions. What was measured goes
+ * into the latency table of the hardware, which later jobs read instead of measuring again.
  */
 #include <math.h>
 #include <stdio.h>
@@ -19,17 +19,17 @@
 #include "shared/nn/ranges.h"
 #include "shared/work/state.h"
 
-#define RUNS 120       /* of the whole network, for the medians of its layers */
+#define RUNS 120 /* of the whole network, for the medians of its layers */
 #define MAX_SECONDS 4.0
 
 struct profiling {
     struct work_task *task;
-    char table[256];   /* latency table: hardware, ISA, threads */
+    char table[256]; /* latency table: hardware, ISA, threads */
     int threads;
     int64_t batch;
     int precisions[3]; /* enum precision */
     int n_precisions;
-    struct graph *graph;                  /* fp32 */
+    struct graph *graph; /* fp32 */
     struct quant_ranges ranges;
     Hone__V1__Profile *profile;
 };
@@ -108,8 +108,8 @@ static int buffers_make(struct buffers *b, const struct plan *plan, struct err *
 
 /* Runs until there are enough samples or time is up. samples: [n_steps + 1][RUNS]; the last row is
  * the whole run without timers inside. */
-static int sample_steps(struct profiling *p, struct plan *plan, const char *stage,
-                        int64_t *samples, int *ret_runs, struct err *err)
+static int sample_steps(struct profiling *p, struct plan *plan, const char *stage, int64_t *samples,
+                        int *ret_runs, struct err *err)
 {
     int n = plan_n_steps(plan);
     _cleanup_(buffers_release) struct buffers buffers = {0};
@@ -235,15 +235,16 @@ static int add_steps(struct profiling *p, struct plan *plan, int index, const do
             r = message_append_f64(&layer->us, &layer->n_us, 0, err);
         if (r < 0)
             return r;
-        /* Several steps may carry one layer's name (a step and its plain-C tail): they add up. A step
-         * that fell back to another precision does not count as this one. */
+        /* Several steps may carry one layer's name (a step and its plain-C tail): they add up. A
+         * step that fell back to another precision does not count as this one. */
         enum precision wanted = (enum precision)p->precisions[index];
         if (step->precision == wanted || step->macs == 0)
             layer->us[index] += us[i];
     }
     int r = message_append_f64(&p->profile->total_us, &p->profile->n_total_us, us[n], err);
     double floor = us[n] > sum ? us[n] - sum : 0;
-    return r < 0 ? r : message_append_f64(&p->profile->floor_us, &p->profile->n_floor_us, floor, err);
+    return r < 0 ? r
+                 : message_append_f64(&p->profile->floor_us, &p->profile->n_floor_us, floor, err);
 }
 
 /* The network with every layer that can be in the precision. */
@@ -310,8 +311,8 @@ static int conversion_graph(const struct shape *shape, bool to_u8, struct graph 
         return -ERR_RESOURCE_EXHAUSTED;
     const int inputs[] = {x, s, z};
     const char *const names[] = {"y"};
-    int node = graph_add_node(g, -1, to_u8 ? OP_QUANTIZE_LINEAR : OP_DEQUANTIZE_LINEAR, "convert", 3,
-                              inputs, 1, names, err);
+    int node = graph_add_node(g, -1, to_u8 ? OP_QUANTIZE_LINEAR : OP_DEQUANTIZE_LINEAR, "convert",
+                              3, inputs, 1, names, err);
     if (node < 0)
         return node;
     int r = graph_add_output(g, g->nodes[node]->outputs[0], err);
@@ -443,7 +444,8 @@ static int profiling_init(struct profiling *p, const job_state *state, struct er
     if (r == 0)
         r = onnx_read_bytes(data, bytes, NULL, NULL, &p->graph, err);
     if (r == 0)
-        r = message_load(p->task->store, state->ranges, &hone__v1__ranges__descriptor, &ranges, err);
+        r = message_load(p->task->store, state->ranges, &hone__v1__ranges__descriptor, &ranges,
+                         err);
     if (r == 0)
         r = ranges_from_message(ranges, &p->ranges, err);
     if (r == 0)

@@ -15,9 +15,9 @@ static const char *const type_names[TYPE_COUNT] = {"fp32", "bf16", "int8"};
 
 /* What is known of a graph node. */
 struct node_info {
-    bool step;               /* has a step of its own in the plan (else it is fused into one) */
-    bool layer;              /* its precision is chosen */
-    double us[TYPE_COUNT];   /* CANNOT: does not run in this precision */
+    bool step;             /* has a step of its own in the plan (else it is fused into one) */
+    bool layer;            /* its precision is chosen */
+    double us[TYPE_COUNT]; /* CANNOT: does not run in this precision */
     double kl[TYPE_COUNT];
 };
 
@@ -27,11 +27,11 @@ struct builder {
     struct arena *arena;
     struct cuts cuts;
     struct uses uses;
-    struct node_info *info;                /* [n_nodes] */
+    struct node_info *info;                    /* [n_nodes] */
     double (*convert)[TYPE_COUNT][TYPE_COUNT]; /* [n_values] */
-    enum type *choice;                     /* [n_nodes], of the combination in hand */
-    enum type *stored, *natural;           /* [n_values] */
-    int *block_of;                         /* [n_nodes] */
+    enum type *choice;                         /* [n_nodes], of the combination in hand */
+    enum type *stored, *natural;               /* [n_values] */
+    int *block_of;                             /* [n_nodes] */
     struct select_arc *arcs;
     struct arc_choice *choices;
     int n_arcs, cap_arcs;
@@ -127,8 +127,8 @@ static bool is_fused(const struct builder *b, int node)
     return !b->info[node].layer && !b->info[node].step && !passes_through(b->g->nodes[node]->op);
 }
 
-/* The input of a fused node that comes from the layer which it is fused into: the one produced last.
- * The other operand of a residual addition is read in whatever type it is stored. */
+/* The input of a fused node that comes from the layer which it is fused into: the one produced
+ * last. The other operand of a residual addition is read in whatever type it is stored. */
 static int main_input(const struct builder *b, int node)
 {
     const struct node *n = b->g->nodes[node];
@@ -337,8 +337,8 @@ static int add_some_combinations(struct builder *b, int index, int *layers, int 
 {
     b->exact = false;
     for (int i = 1; i < n; i++)
-        for (int j = i; j > 0 && b->info[layers[j]].kl[TYPE_U8] < b->info[layers[j - 1]].kl[TYPE_U8];
-             j--) {
+        for (int j = i;
+             j > 0 && b->info[layers[j]].kl[TYPE_U8] < b->info[layers[j - 1]].kl[TYPE_U8]; j--) {
             int swap = layers[j];
             layers[j] = layers[j - 1];
             layers[j - 1] = swap;

@@ -3,10 +3,10 @@
  * From a network to a selection problem: cut points are nodes, alternatives are arcs.
  *
  * A node of the problem is a cut point together with the type in which its value is stored there
- * (f32, bf16 or u8). An arc keeps one block and gives each of its layers a precision; its cost is the
- * measured time of those layers plus the conversions that the mix needs, its score the sum of the
- * layers' KL. Alternatives that replace blocks, stages or the whole network are more arcs between
- * the same nodes.
+ * (f32, bf16 or u8). An arc keeps one block and gives each of its layers a precision; its cost is
+ * the measured time of those layers plus the conversions that the mix needs, its score the sum of
+ * the layers' KL. Alternatives that replace blocks, stages or the whole network are more arcs
+ * between the same nodes.
  */
 #include <hone/v1/job.pb-c.h>
 
@@ -15,8 +15,8 @@
 
 struct arc_choice {
     int n;
-    const char **layers;      /* names */
-    const char **precisions;  /* "fp32", "bf16", "int8" */
+    const char **layers;     /* names */
+    const char **precisions; /* "fp32", "bf16", "int8" */
 };
 
 struct arcs {

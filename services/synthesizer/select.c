@@ -91,8 +91,8 @@ static int by_cost(const void *a, const void *b)
     return x->arc - y->arc;
 }
 
-/* Keeps, of labels sorted by cost, those with fewer than k others no worse in both. `best` holds the
- * k lowest scores so far, ascending. */
+/* Keeps, of labels sorted by cost, those with fewer than k others no worse in both. `best` holds
+ * the k lowest scores so far, ascending. */
 static int prune_dominated(struct label *labels, int n, int k, double *best)
 {
     int kept = 0, n_best = 0;
@@ -162,8 +162,10 @@ static int path_of(const struct search *s, int label, struct arena *arena, struc
     int n = 0;
     for (int l = label; s->pool[l].arc >= 0; l = s->pool[l].previous)
         n++;
-    *ret = (struct select_path){.cost = s->pool[label].cost, .score = s->pool[label].score,
-                                .n_arcs = n, .arcs = arena_alloc(arena, (size_t)n, sizeof(int))};
+    *ret = (struct select_path){.cost = s->pool[label].cost,
+                                .score = s->pool[label].score,
+                                .n_arcs = n,
+                                .arcs = arena_alloc(arena, (size_t)n, sizeof(int))};
     if (!ret->arcs)
         return err_oom(err, "a path");
     for (int l = label; s->pool[l].arc >= 0; l = s->pool[l].previous)
@@ -192,7 +194,8 @@ int select_front(const struct select_problem *problem, const struct select_optio
     if (r < 0)
         return r;
     int n = s.count[problem->sink];
-    *ret = (struct select_front){.n_paths = n, .exact = s.exact,
+    *ret = (struct select_front){.n_paths = n,
+                                 .exact = s.exact,
                                  .paths = arena_alloc(arena, (size_t)n, sizeof(*ret->paths))};
     if (!ret->paths)
         return err_oom(err, "the front");

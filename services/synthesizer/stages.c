@@ -8,7 +8,7 @@
 #include "shared/graph/onnx.h"
 #include "shared/work/state.h"
 
-#define K_BEST 8        /* paths kept under each limit */
+#define K_BEST 8 /* paths kept under each limit */
 #define MAX_CANDIDATES 4
 #define MAX_FINALS 3
 
@@ -19,7 +19,8 @@ static int load_graph(struct work_task *task, const char *artifact, struct graph
 {
     _cleanup_(freep) void *data = NULL;
     size_t bytes = 0;
-    int r = store_get(task->store, artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+    int r =
+        store_get(task->store, artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
     return r < 0 ? r : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
 }
 
@@ -171,11 +172,11 @@ static int emit_proposals(struct work_task *task, struct work_output *out, job_s
                          "plain int8",
                          front->n_paths, front->exact ? "exact" : "thinned", p->n - 1);
     for (int i = 1; r == 0 && i < p->n; i++)
-        r = state_decide(state, err,
-                         "candidate-%d: %d layers int8, %d bf16, %d fp32; predicted %.1f us, KL %.5f",
-                         i, count_precision(&p->choice[i], "int8"),
-                         count_precision(&p->choice[i], "bf16"),
-                         count_precision(&p->choice[i], "fp32"), p->us[i], p->kl[i]);
+        r = state_decide(
+            state, err,
+            "candidate-%d: %d layers int8, %d bf16, %d fp32; predicted %.1f us, KL %.5f", i,
+            count_precision(&p->choice[i], "int8"), count_precision(&p->choice[i], "bf16"),
+            count_precision(&p->choice[i], "fp32"), p->us[i], p->kl[i]);
     for (int i = 1; r == 0 && i < p->n; i++)
         r = add_build(out, state, p, i, err);
     Hone__V1__StageTask next = HONE__V1__STAGE_TASK__INIT;
@@ -199,7 +200,8 @@ int synthesizer_select(struct work_task *task, struct work_output *out, struct e
         r = merge_first_results(task, stage->state, err);
     job_state *state = r == 0 ? stage->state : NULL;
     if (r == 0)
-        r = message_load(task->store, state->profile, &hone__v1__profile__descriptor, &profile, err);
+        r = message_load(task->store, state->profile, &hone__v1__profile__descriptor, &profile,
+                         err);
     if (r == 0)
         r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &scores, err);
     if (r == 0)
@@ -292,8 +294,8 @@ static bool promising(const job_state *state, const job_network *network)
     return a && a->drop_upper95_points <= state->spec->max_drop;
 }
 
-/* Networks in the order in which they are tried: those that keep the limit on the search part by the
- * objective, then the others by how little they drop. */
+/* Networks in the order in which they are tried: those that keep the limit on the search part by
+ * the objective, then the others by how little they drop. */
 struct ranked {
     const job_state *state;
     job_network *network;

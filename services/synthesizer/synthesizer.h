@@ -1,5 +1,6 @@
 #pragma once
-/* The stages that the synthesizer runs; see README.md in this folder for what each takes and gives. */
+/* The stages that the synthesizer runs; see README.md in this folder for what each takes and gives.
+ */
 #include "shared/work/work.h"
 
 /* Continuation of {profile, score, build plain int8}: proposes candidates. */

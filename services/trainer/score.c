@@ -173,6 +173,7 @@ int trainer_score(struct work_task *task, struct work_output *out, struct err *e
         .fill_ctx = &s,
         .precisions = precisions,
         .n_precisions = n_precisions,
+        .weight_bits = nn_has_int8() ? 8 : 7, /* 8 would saturate here */
         .progress = on_progress,
         .progress_ctx = &s,
     };

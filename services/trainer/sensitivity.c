@@ -209,11 +209,12 @@ static int score_one(void *ctx, int64_t index, int worker, struct err *err)
     const int n_precisions = s->options->n_precisions;
     struct sensitivity *score = &s->scores[seg->layer * n_precisions + index];
     const struct quant_choice choice = {.layer = score->layer, .precision = score->precision};
+    const struct quant_options options = {.weight_bits = s->options->weight_bits};
     _cleanup_(graph_freep) struct graph *rest = NULL;
     _cleanup_(graph_freep) struct graph *lowered = NULL;
     int rc = graph_extract_blocks(s->g, &s->cuts, seg->first, s->cuts.n_blocks - 1, &rest, err);
     if (rc == 0)
-        rc = quant_rewrite(rest, &choice, 1, s->ranges, NULL, &lowered, err);
+        rc = quant_rewrite(rest, &choice, 1, s->ranges, &options, &lowered, err);
     if (rc < 0)
         return rc;
     _cleanup_(freep) float *logits = mem_aligned((size_t)(s->n * s->width) * sizeof(float));

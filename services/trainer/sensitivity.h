@@ -16,6 +16,7 @@ struct sensitivity_options {
     void *fill_ctx;
     const enum precision *precisions; /* to try: INT8, BF16 */
     int n_precisions;
+    int weight_bits;          /* as in quant_options */
     infer_progress *progress; /* in samples times layers times precisions */
     void *progress_ctx;
 };

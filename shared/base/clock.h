@@ -1,6 +1,6 @@
 #pragma once
-/* Time. Durations use the monotonic clock, records the wall clock. Code that waits or leases takes a
- * `struct clock` so that tests can move time themselves; NULL means the system's. */
+/* Time. Durations use the monotonic clock, records the wall clock. Code that waits or leases takes
+ * a `struct clock` so that tests can move time themselves; NULL means the system's. */
 #include <stdint.h>
 
 struct clock {

@@ -7,7 +7,8 @@
 #include "shared/base/err.h"
 
 /* Whole file, malloc'ed, one zero byte added behind; refused above max_bytes. */
-int fs_read(const char *path, size_t max_bytes, void **ret_data, size_t *ret_bytes, struct err *err);
+int fs_read(const char *path, size_t max_bytes, void **ret_data, size_t *ret_bytes,
+            struct err *err);
 
 /* Writes to a temporary file beside `path`, fsyncs, renames, fsyncs the folder: after a crash or on
  * a full disk the old content or the new one is there, never a part. */

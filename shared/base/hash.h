@@ -6,7 +6,7 @@
 
 #define HASH_HEX_BYTES 65 /* 64 digits and the zero */
 
-struct hash; /* a running SHA-256 */
+struct hash;                 /* a running SHA-256 */
 struct hash *hash_new(void); /* NULL when memory is out */
 void hash_add(struct hash *hash, const void *data, size_t bytes);
 void hash_hex(struct hash *hash, char hex[HASH_HEX_BYTES]); /* ends it: then only hash_freep */

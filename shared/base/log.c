@@ -79,8 +79,9 @@ void log_write(enum log_level level, const char *fmt, ...)
     clock_iso8601(clock_wall_ms(), when);
     _cleanup_(strbuf_release) struct strbuf line = {0};
     if (config.json) {
-        strbuf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":",
-                      when, level_names[level], config.service);
+        strbuf_printf(&line,
+                      "{\"time\":\"%s\",\"level\":\"%s\",\"service\":\"%s\",\"message\":", when,
+                      level_names[level], config.service);
         add_json_string(&line, message);
     } else {
         strbuf_printf(&line, "%s %-5s %s: %s", when, level_names[level], config.service, message);

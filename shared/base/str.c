@@ -155,7 +155,8 @@ int str_parse_duration(const char *text, int64_t *ret_seconds, struct err *err)
         p = *end ? end + 1 : end;
     }
     if (p == text || *p || total > 1e9)
-        return err_set(err, ERR_INVALID_ARGUMENT, "'%s' is no duration such as 90s, 15m or 2h", text);
+        return err_set(err, ERR_INVALID_ARGUMENT, "'%s' is no duration such as 90s, 15m or 2h",
+                       text);
     *ret_seconds = (int64_t)ceil(total);
     return 0;
 }

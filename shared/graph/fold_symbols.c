@@ -52,13 +52,17 @@ static int set_list(struct graph *g, struct node *node, int i, int n, const int6
 
 /* ---- Reshape ---- */
 
-/* What the target's -1 stands for, given that element `batch` is a * N. */
+/* What the target's -1 stands for, given that element `batch` is a * N; -1: nothing fits. */
 static int64_t solve_wildcard(const struct shape *x, const struct terms *t, int batch, int wildcard)
 {
     int64_t total = shape_elements_at(x, 1), others = t->a[batch];
-    for (int i = 0; i < t->n; i++)
-        if (i != batch && i != wildcard)
-            others *= t->b[i] == 0 && i < x->rank ? x->dim[i] : t->b[i];
+    for (int i = 0; i < t->n; i++) {
+        if (i == batch || i == wildcard)
+            continue;
+        int64_t dim = t->b[i] == 0 && i < x->rank ? x->dim[i] : t->b[i];
+        if (__builtin_mul_overflow(others, dim, &others))
+            return -1;
+    }
     return others > 0 && total % others == 0 ? total / others : -1;
 }
 

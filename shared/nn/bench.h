@@ -17,7 +17,8 @@ struct bench_options {
     void *progress_ctx;
 };
 struct bench_result {
-    double p50_us, p90_us, mean_us, min_us; /* quantiles over all runs of the quietest half of the rounds */
+    double p50_us, p90_us, mean_us,
+        min_us; /* quantiles over all runs of the quietest half of the rounds */
     int64_t runs;
     bool noisy; /* medians of the rounds differ by more than a tenth (in the quieter half) */
 };

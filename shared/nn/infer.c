@@ -246,8 +246,8 @@ static double divergence(const double *log_p, const double *log_q, int64_t n)
 void infer_metrics(const float *logits, const float *reference, const int32_t *labels, int64_t n,
                    int64_t width, struct infer_metrics *ret)
 {
-    *ret = (struct infer_metrics){
-        .n = n, .top1 = NAN, .agreement = NAN, .kl = NAN, .confidence = NAN};
+    *ret =
+        (struct infer_metrics){.n = n, .top1 = NAN, .agreement = NAN, .kl = NAN, .confidence = NAN};
     _cleanup_(freep) double *own = mem_calloc((size_t)width, 2 * sizeof(*own));
     if (!own || n <= 0 || width <= 0)
         return;

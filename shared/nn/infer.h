@@ -13,7 +13,7 @@ typedef int infer_fill(void *ctx, int64_t first, int64_t count, float *out, stru
 typedef int infer_progress(void *ctx, int64_t done, int64_t total, struct err *err);
 
 struct infer_options {
-    int threads;  /* streams, one thread each; 0: all processors */
+    int threads;   /* streams, one thread each; 0: all processors */
     int64_t batch; /* 0: chosen (16 or so) */
     enum precision precision;
     infer_progress *progress;
@@ -30,22 +30,23 @@ int infer_output_width(const struct graph *g, int64_t *ret, struct err *err);
 /* ---- what the outputs say; logits: [n, width] ---- */
 struct infer_metrics {
     int64_t n;
-    double top1;      /* share of samples whose argmax is the label; NAN without labels */
-    double agreement; /* share whose argmax is the reference's; NAN without reference */
-    double kl;        /* mean KL(softmax(reference) || softmax(this)), nats; NAN without */
+    double top1;       /* share of samples whose argmax is the label; NAN without labels */
+    double agreement;  /* share whose argmax is the reference's; NAN without reference */
+    double kl;         /* mean KL(softmax(reference) || softmax(this)), nats; NAN without */
     double confidence; /* mean of the largest probability */
 };
-/* labels or reference may be NULL. Rows that already are probabilities (all >= 0, sum 1) are used as
- * they are instead of through softmax. */
+/* labels or reference may be NULL. Rows that already are probabilities (all >= 0, sum 1) are used
+ * as they are instead of through softmax. */
 void infer_metrics(const float *logits, const float *reference, const int32_t *labels, int64_t n,
                    int64_t width, struct infer_metrics *ret);
 
 /* Drop of `child` against `parent` on the same samples, in points (percent), with the upper end of
  * the paired one-sided 95% interval: d_i = correct_parent - correct_child in {-1, 0, 1};
  * mean + 1.645 * s / sqrt(n). Where fewer than 30 pairs are discordant, the larger of two exact
- * limits (Clopper and Pearson): of the share of `worse` among the discordant pairs, and of the share
- * of `worse` among all n, less the share of `better`; so a sample without a single discordant pair
- * still says no more than about 300 / n points. For fidelity correct_parent is 1 throughout. */
+ * limits (Clopper and Pearson): of the share of `worse` among the discordant pairs, and of the
+ * share of `worse` among all n, less the share of `better`; so a sample without a single discordant
+ * pair still says no more than about 300 / n points. For fidelity correct_parent is 1 throughout.
+ */
 struct paired_drop {
     double points, upper95_points;
     int64_t worse, better; /* discordant samples */

@@ -7,8 +7,8 @@
  *     ...
  *     KERNEL_PICK(twice)(x, n);
  *
- * The body is plain C that the compiler turns into vectors; which copy runs is decided by the ISA in
- * force (nn_limit_isa), so that a limited process behaves like the smaller machine.
+ * The body is plain C that the compiler turns into vectors; which copy runs is decided by the ISA
+ * in force (nn_limit_isa), so that a limited process behaves like the smaller machine.
  */
 enum kernel_level { KERNEL_PLAIN, KERNEL_AVX2, KERNEL_AVX512 };
 enum kernel_level kernel_level(void);
@@ -17,8 +17,8 @@ enum kernel_level kernel_level(void);
 
 #if defined(__x86_64__)
 #define KERNEL(name, params, args)                                                                 \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) static void             \
-        name##_avx512 params                                                                       \
+    __attribute__((                                                                                \
+        target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))) static void name##_avx512 params   \
     {                                                                                              \
         name##_body args;                                                                          \
     }                                                                                              \

@@ -5,8 +5,6 @@
 #include "shared/graph/eval.h"
 #include "shared/nn/lower_priv.h"
 
-
-
 const struct tensor *plan_constant(const struct plan *plan, int value)
 {
     return value < 0 ? NULL : plan->constants[value];
@@ -116,8 +114,8 @@ bool lower_is_bf16(const struct lower *l, int value)
 enum precision lower_float_precision(const struct lower *l, const struct node *node)
 {
     enum precision asked = l->m->options->precision;
-    bool wanted = asked == PRECISION_BF16 ||
-                  (asked != PRECISION_FP32 && node->hint == PRECISION_BF16);
+    bool wanted =
+        asked == PRECISION_BF16 || (asked != PRECISION_FP32 && node->hint == PRECISION_BF16);
     return wanted && (nn_has_bf16() || plan_emulate_bf16) ? PRECISION_BF16 : PRECISION_FP32;
 }
 
@@ -362,8 +360,7 @@ static int fold_node(struct lower *l, const struct node *node, struct err *err)
     struct plan *plan = l->plan;
     if (node->n_inputs == 0 && node->op != OP_CONSTANT)
         return 0;
-    _cleanup_(freep) const struct tensor **in =
-        mem_calloc((size_t)node->n_inputs + 1, sizeof(*in));
+    _cleanup_(freep) const struct tensor **in = mem_calloc((size_t)node->n_inputs + 1, sizeof(*in));
     _cleanup_(freep) struct tensor **out = mem_calloc((size_t)node->n_outputs + 1, sizeof(*out));
     if (!in || !out)
         return err_oom(err, "a constant");
@@ -376,8 +373,7 @@ static int fold_node(struct lower *l, const struct node *node, struct err *err)
     for (int i = 0; rc == 0 && i < node->n_outputs; i++) {
         if (node->outputs[i] < 0 || !out[i])
             continue;
-        struct tensor *kept =
-            tensor_in_arena(plan->arena, out[i]->dtype, &out[i]->shape, err);
+        struct tensor *kept = tensor_in_arena(plan->arena, out[i]->dtype, &out[i]->shape, err);
         if (!kept) {
             rc = -ERR_RESOURCE_EXHAUSTED;
             break;

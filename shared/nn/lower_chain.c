@@ -92,8 +92,8 @@ bool lower_quantization(struct lower *l, const struct node *node, float *ret_sca
     const float *scale = lower_floats(l, node->inputs[1], &n);
     if (!scale || n != 1 || !(scale[0] > 0))
         return false;
-    enum dtype dtype = l->g->values[node->op == OP_QUANTIZE_LINEAR ? node->outputs[0]
-                                                                   : node->inputs[0]]->dtype;
+    enum dtype dtype =
+        l->g->values[node->op == OP_QUANTIZE_LINEAR ? node->outputs[0] : node->inputs[0]]->dtype;
     if (dtype != DTYPE_U8 && dtype != DTYPE_S8)
         return false;
     *ret_zero = 0;
@@ -162,14 +162,16 @@ static bool follow_channels(struct lower *l, const struct node *node, int value,
     if ((node->op == OP_SUB || node->op == OP_DIV) && !first)
         return false;
     const float *constant = channel_values(l, other, &shape);
-    float *values = constant ? arena_memdup(l->plan->arena, constant,
-                                            (size_t)shape.dim[1] * sizeof(*values))
-                             : NULL;
+    float *values =
+        constant ? arena_memdup(l->plan->arena, constant, (size_t)shape.dim[1] * sizeof(*values))
+                 : NULL;
     if (!values)
         return false;
     bool scales = node->op == OP_MUL || node->op == OP_DIV;
     for (int64_t i = 0; i < shape.dim[1]; i++)
-        values[i] = node->op == OP_SUB ? -values[i] : node->op == OP_DIV ? 1 / values[i] : values[i];
+        values[i] = node->op == OP_SUB   ? -values[i]
+                    : node->op == OP_DIV ? 1 / values[i]
+                                         : values[i];
     struct post *post = add_post(c);
     post->kind = scales ? POST_SCALE : POST_SHIFT;
     post->values = values;
@@ -223,8 +225,7 @@ static bool follow_unary(struct lower *l, const struct node *node, struct chain 
 static bool follow_gate(struct lower *l, int value, struct chain *c)
 {
     const struct uses *u = &l->uses;
-    if (u->is_output[value] || uses_count(u, value) != 2 ||
-        c->n_posts >= MAX_POSTS - 1)
+    if (u->is_output[value] || uses_count(u, value) != 2 || c->n_posts >= MAX_POSTS - 1)
         return false;
     for (int k = 0; k < 2; k++) {
         int gate = u->node_of[u->first[value] + k], mul = u->node_of[u->first[value] + 1 - k];
@@ -262,8 +263,7 @@ static bool follow_quantize(struct lower *l, struct chain *c)
         if (!node || l->taken[reader] || node->op != OP_QUANTIZE_LINEAR ||
             node->inputs[0] != c->value || !lower_quantization(l, node, &scale, &zero, &dtype))
             return false;
-        if (k > u->first[c->value] &&
-            (scale != c->scale || zero != c->zero || dtype != c->dtype))
+        if (k > u->first[c->value] && (scale != c->scale || zero != c->zero || dtype != c->dtype))
             return false;
         c->scale = scale;
         c->zero = zero;
@@ -291,8 +291,8 @@ int chain_follow(struct lower *l, int value, unsigned allows, struct chain *ret,
         const struct node *node = l->g->nodes[reader];
         if (l->taken[reader] || node->n_outputs != 1)
             break;
-        bool binary = node->op == OP_ADD || node->op == OP_SUB || node->op == OP_MUL ||
-                      node->op == OP_DIV;
+        bool binary =
+            node->op == OP_ADD || node->op == OP_SUB || node->op == OP_MUL || node->op == OP_DIV;
         bool fused =
             ((allows & CHAIN_UNARY) && follow_unary(l, node, ret)) ||
             (binary && (allows & CHAIN_CHANNELS) && follow_channels(l, node, ret->value, ret)) ||

@@ -63,6 +63,38 @@ int lower_narrow_weights(struct lower *l, int value, int axis, int64_t channels,
     return 1;
 }
 
+/* Whether 8-bit products come out exactly here. Without 8-bit dot products (VNNI) oneDNN adds pairs of
+ * products in 16 bits, where 255 * (64 + 64) is the most that fits, and halves the weights of signed
+ * activations: such layers are computed in floats instead, as the file says. */
+static bool sums_are_exact(struct lower *l, int data, const struct tensor *weights)
+{
+    if (nn_has_int8())
+        return true;
+    if (l->plan->wires[l->plan->views[data].wire].dtype != DTYPE_U8)
+        return false;
+    const int8_t *w = weights->data;
+    for (int64_t i = 0; i < shape_elements(&weights->shape); i++)
+        if (w[i] > 64 || w[i] < -64)
+            return false;
+    return true;
+}
+
+/* 1: the weights are 8-bit and so is the data (`weights` then are s8); 0: floats. */
+static int narrow_operands(struct lower *l, const struct node *node, int axis, int64_t channels,
+                           const struct tensor **weights, const float **scales, struct err *err)
+{
+    const struct tensor *narrow = NULL;
+    const float *narrow_scales = NULL;
+    if (l->m->options->no_fusion || !lower_is_narrow(l, node->inputs[0]))
+        return 0;
+    int rc = lower_narrow_weights(l, node->inputs[1], axis, channels, &narrow, &narrow_scales, err);
+    if (rc <= 0 || !sums_are_exact(l, node->inputs[0], narrow))
+        return rc < 0 ? rc : 0;
+    *weights = narrow;
+    *scales = narrow_scales;
+    return 1;
+}
+
 /* ---- what convolutions and products share ---- */
 
 /* The data, what the chain adds, and the output. */
@@ -70,14 +102,15 @@ static int wire_up(struct lower *l, struct layer *layer, struct chain *chain, st
 {
     bool narrow = layer->precision == PRECISION_INT8, half = layer->precision == PRECISION_BF16;
     int data = layer->node->inputs[0];
-    int rc = narrow ? lower_narrow_operand(l, data, &layer->in[0], err)
-                    : lower_float_operand(l, data, half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0], err);
+    int rc = narrow
+                 ? lower_narrow_operand(l, data, &layer->in[0], err)
+                 : lower_float_operand(l, data, half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0], err);
     bool half_out = half && lower_bf16_wanted(l, chain->value);
     for (int i = 0; rc == 0 && i < chain->n_added; i++)
-        rc = chain->quantized ? lower_narrow_operand(l, chain->added[i], &layer->in[1 + i], err)
-                              : lower_float_operand(l, chain->added[i],
-                                                    half_out ? DTYPE_BF16 : DTYPE_F32,
-                                                    &layer->in[1 + i], err);
+        rc = chain->quantized
+                 ? lower_narrow_operand(l, chain->added[i], &layer->in[1 + i], err)
+                 : lower_float_operand(l, chain->added[i], half_out ? DTYPE_BF16 : DTYPE_F32,
+                                       &layer->in[1 + i], err);
     if (rc < 0)
         return rc;
     int w = chain_finish(l, layer, 1, chain, err);
@@ -139,8 +172,8 @@ int lower_conv(struct lower *l, int index, struct err *err)
 {
     const struct node *node = l->g->nodes[index];
     struct shape x = lower_shape(l, node->inputs[0]), y = lower_shape(l, node->outputs[0]);
-    struct conv c = {.transposed = node->op == OP_CONV_TRANSPOSE, .n = x.dim[0], .ic = x.dim[1],
-                     .oc = y.dim[1]};
+    struct conv c = {
+        .transposed = node->op == OP_CONV_TRANSPOSE, .n = x.dim[0], .ic = x.dim[1], .oc = y.dim[1]};
     if (l->g->values[node->inputs[0]]->dtype != DTYPE_F32 ||
         graph_window(l->g, node, &c.w, NULL) < 0 || oddly_padded(&c.w) || c.n <= 0 ||
         !optional_floats(l, node, 2, c.oc, &c.bias))
@@ -151,16 +184,13 @@ int lower_conv(struct lower *l, int index, struct err *err)
     int rc = lower_value(l, node->inputs[0], err);
     if (rc < 0)
         return rc;
-    bool narrow = false;
-    if (!l->m->options->no_fusion && !c.transposed && lower_is_narrow(l, node->inputs[0])) {
-        rc = lower_narrow_weights(l, node->inputs[1], 0, c.oc, &c.weights, &c.weight_scales, err);
-        if (rc < 0)
-            return rc;
-        narrow = rc > 0;
-    }
+    int narrow = c.transposed ? 0
+                              : narrow_operands(l, node, 0, c.oc, &c.weights, &c.weight_scales, err);
+    if (narrow < 0)
+        return narrow;
     struct chain chain;
-    unsigned allows = CHAIN_ADD | CHAIN_CHANNELS | CHAIN_UNARY | CHAIN_GATE |
-                      (narrow ? CHAIN_QUANTIZE : 0);
+    unsigned allows =
+        CHAIN_ADD | CHAIN_CHANNELS | CHAIN_UNARY | CHAIN_GATE | (narrow ? CHAIN_QUANTIZE : 0);
     rc = chain_follow(l, node->outputs[0], allows, &chain, err);
     if (rc == 0)
         rc = chain_prepare(l, &chain, err);
@@ -240,11 +270,9 @@ static int gemm_of(struct lower *l, const struct node *node, struct gemm *ret, s
 
 static int narrow_gemm(struct lower *l, const struct node *node, struct gemm *g, struct err *err)
 {
-    if (l->m->options->no_fusion || !lower_is_narrow(l, node->inputs[0]) ||
-        (node->op == OP_GEMM && node_float(node, "alpha", 1) != 1))
+    if (node->op == OP_GEMM && node_float(node, "alpha", 1) != 1)
         return 0;
-    return lower_narrow_weights(l, node->inputs[1], g->trans_b ? 0 : 1, g->n, &g->weights,
-                                &g->weight_scales, err);
+    return narrow_operands(l, node, g->trans_b ? 0 : 1, g->n, &g->weights, &g->weight_scales, err);
 }
 
 /* MatMul + Add of a vector is what many exporters write for a Gemm. */

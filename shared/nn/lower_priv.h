@@ -20,8 +20,8 @@ int lower_new_wire(struct lower *l, const char *name, const struct shape *shape,
 int lower_value(struct lower *l, int value, struct err *err);
 /* The operand that reads a value: what it stands for, in the value's own type. */
 int lower_operand(struct lower *l, int value, struct operand *ret, struct err *err);
-/* The same, but as the wire holds the numbers: in 8 bits where the value stands for some, in bf16 where
- * its layer left it so. */
+/* The same, but as the wire holds the numbers: in 8 bits where the value stands for some, in bf16
+ * where its layer left it so. */
 int lower_narrow_operand(struct lower *l, int value, struct operand *ret, struct err *err);
 /* 8-bit weights behind a DequantizeLinear, symmetric, with a scale for each of `channels` along
  * `axis`; 1 when there are. Unsigned ones with zero point 128 are shifted to signed. */
@@ -52,9 +52,9 @@ int lower_output(struct lower *l, struct layer *layer, int i, int value, struct 
 
 /* How many nodes a chain takes, and what comes out of it. */
 struct chain {
-    int value;   /* its last value */
+    int value; /* its last value */
     int n_posts;
-    struct post posts[MAX_POSTS]; /* operand: index into `added` */
+    struct post posts[MAX_POSTS];  /* operand: index into `added` */
     int n_added, added[MAX_POSTS]; /* values of POST_ADD */
     bool quantized; /* every reader of `value` is a QuantizeLinear by these: they are taken, too */
     float scale;
@@ -71,7 +71,8 @@ enum chain_allows {
 };
 /* Takes the nodes that follow `value` one by one, as far as they can be fused. */
 int chain_follow(struct lower *l, int value, unsigned allows, struct chain *ret, struct err *err);
-/* Gives the layer the chain's posts, its added operands (from operand `first` on) and its output. */
+/* Gives the layer the chain's posts, its added operands (from operand `first` on) and its output.
+ */
 int chain_finish(struct lower *l, struct layer *layer, int first, struct chain *chain,
                  struct err *err);
 /* The eltwise operation of an activation node: 1, or 0 when it is none (or not constant). */
@@ -79,7 +80,8 @@ int lower_activation(struct lower *l, const struct node *node, struct post *ret)
 /* Per-tensor scale and zero point of a QuantizeLinear or DequantizeLinear node over 8 bits. */
 bool lower_quantization(struct lower *l, const struct node *node, float *ret_scale,
                         int32_t *ret_zero, enum dtype *ret_dtype);
-/* A float copy of a constant, in the plan's arena. NULL when it is not constant or out of memory. */
+/* A float copy of a constant, in the plan's arena. NULL when it is not constant or out of memory.
+ */
 const float *lower_floats(struct lower *l, int value, int64_t *ret_n);
 
 /* The layer only moves 8-bit numbers: its outputs keep the scale of operand 0; `value` is what

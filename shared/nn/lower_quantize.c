@@ -59,16 +59,15 @@ int lower_quantize(struct lower *l, int index, struct err *err)
         return rc;
     bool narrow = lower_is_narrow(l, node->inputs[0]);
     const struct wire *from = &l->plan->wires[operand.wire];
-    int same = narrow && from->dtype == like.dtype && from->scale == like.scale &&
-                       from->zero == like.zero
-                   ? operand.wire
-                   : find_same(l, &operand, &like);
+    int same =
+        narrow && from->dtype == like.dtype && from->scale == like.scale && from->zero == like.zero
+            ? operand.wire
+            : find_same(l, &operand, &like);
     if (same >= 0) {
         l->plan->views[node->outputs[0]] = (struct view){.wire = same};
         return 1;
     }
-    struct layer *layer =
-        lower_new_layer(l, narrow ? LAYER_TABLE : LAYER_CONVERT, node, 1, 1, err);
+    struct layer *layer = lower_new_layer(l, narrow ? LAYER_TABLE : LAYER_CONVERT, node, 1, 1, err);
     if (!layer)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->in[0] = operand;

@@ -128,8 +128,8 @@ static int lower_half(struct lower *l, struct layer *layer, const struct node *n
                       struct err *err)
 {
     bool half = lower_is_bf16(l, node->inputs[0]) && lower_bf16_wanted(l, node->outputs[0]);
-    int rc = lower_float_operand(l, node->inputs[0], half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0],
-                                 err);
+    int rc =
+        lower_float_operand(l, node->inputs[0], half ? DTYPE_BF16 : DTYPE_F32, &layer->in[0], err);
     int w = rc < 0 ? rc : lower_output(l, layer, 0, node->outputs[0], err);
     if (w < 0)
         return w;
@@ -406,8 +406,8 @@ static bool plain_window(const struct window *w)
     for (int d = 0; d < w->rank; d++) {
         int64_t reach = (w->kernel[d] - 1) * w->dilation[d] + 1;
         int64_t last = (w->out[d] - 1) * w->stride[d] - w->pad_begin[d];
-        if (w->pad_begin[d] < 0 || w->pad_begin[d] >= reach || last >= w->in[d] ||
-            w->out[d] <= 0 || w->in[d] <= 0)
+        if (w->pad_begin[d] < 0 || w->pad_begin[d] >= reach || last >= w->in[d] || w->out[d] <= 0 ||
+            w->in[d] <= 0)
             return false;
     }
     return true;
@@ -425,11 +425,11 @@ static int narrow_pool(struct lower *l, const struct node *node, const struct po
     const struct wire *in = &l->plan->wires[l->plan->views[node->inputs[0]].wire];
     bool same = chain.quantized && chain.scale == in->scale && chain.zero == in->zero &&
                 chain.dtype == in->dtype;
-    bool shifts = pool->alg == dnnl_pooling_avg_include_padding && has_padding(&pool->w) &&
-                  in->zero != 0;
+    bool shifts =
+        pool->alg == dnnl_pooling_avg_include_padding && has_padding(&pool->w) && in->zero != 0;
     if (!max && !whole && (!same || shifts)) {
-        for (int k = l->uses.first[chain.value]; chain.quantized && k < l->uses.first[chain.value + 1];
-             k++)
+        for (int k = l->uses.first[chain.value];
+             chain.quantized && k < l->uses.first[chain.value + 1]; k++)
             l->taken[l->uses.node_of[k]] = false;
         return 0;
     }

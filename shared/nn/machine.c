@@ -9,7 +9,8 @@
 #include "shared/nn/kernel.h"
 #include "shared/nn/plan.h"
 
-/* Best first where one contains another: nn_isa() takes the first that is contained in the CPU's. */
+/* Best first where one contains another: nn_isa() takes the first that is contained in the CPU's.
+ */
 static const struct {
     const char *name;
     dnnl_cpu_isa_t isa;
@@ -40,20 +41,22 @@ int nn_limit_isa(const char *isa, struct err *err)
     for (int i = 0; i < N_ISAS; i++) {
         if (strcmp(isas[i].name, isa) != 0)
             continue;
-        /* oneDNN fixes the ISA when it is asked for it the first time: set first, ask then. A second
-         * call with the limit already in force is harmless. */
+        /* oneDNN fixes the ISA when it is asked for it the first time: set first, ask then. A
+         * second call with the limit already in force is harmless. */
         if (dnnl_set_max_cpu_isa(isas[i].isa) != dnnl_success && strcmp(nn_isa(), isa) != 0)
             return err_set(err, ERR_FAILED_PRECONDITION,
                            "the ISA cannot be limited to %s any more: this process has begun to "
                            "compute with %s",
                            isa, nn_isa());
         if (!isa_has(isas[i].isa))
-            return err_set(err, ERR_FAILED_PRECONDITION,
-                           "this CPU does not have %s; it has %s", isa, nn_isa());
+            return err_set(err, ERR_FAILED_PRECONDITION, "this CPU does not have %s; it has %s",
+                           isa, nn_isa());
         return 0;
     }
-    return err_set(err, ERR_INVALID_ARGUMENT, "unknown ISA '%s' (known: avx2, avx512_core, "
-                   "avx512_core_vnni, avx512_core_bf16, ...)", isa);
+    return err_set(err, ERR_INVALID_ARGUMENT,
+                   "unknown ISA '%s' (known: avx2, avx512_core, "
+                   "avx512_core_vnni, avx512_core_bf16, ...)",
+                   isa);
 }
 
 const char *nn_isa(void)

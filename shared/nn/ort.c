@@ -38,11 +38,11 @@ static int ort_check(const OrtApi *api, OrtStatus *status, struct err *err)
     if (!status)
         return 0;
     OrtErrorCode code = api->GetErrorCode(status);
-    enum err_code as = code == ORT_INVALID_ARGUMENT || code == ORT_INVALID_GRAPH ||
-                               code == ORT_INVALID_PROTOBUF
-                           ? ERR_INVALID_ARGUMENT
-                       : code == ORT_NOT_IMPLEMENTED ? ERR_UNIMPLEMENTED
-                                                     : ERR_INTERNAL;
+    enum err_code as =
+        code == ORT_INVALID_ARGUMENT || code == ORT_INVALID_GRAPH || code == ORT_INVALID_PROTOBUF
+            ? ERR_INVALID_ARGUMENT
+        : code == ORT_NOT_IMPLEMENTED ? ERR_UNIMPLEMENTED
+                                      : ERR_INTERNAL;
     int rc = err_set(err, as, "ONNX Runtime: %s", api->GetErrorMessage(status));
     api->ReleaseStatus(status);
     return rc;
@@ -71,11 +71,10 @@ void ort_closep(struct ort **ort)
 
 /* y = Identity(x), x: float[1] */
 static const unsigned char smallest_model[] = {
-    0x08, 0x08, 0x3a, 0x37, 0x0a, 0x10, 0x0a, 0x01, 'x',  0x12, 0x01, 'y',  0x22, 0x08, 'I',
-    'd',  'e',  'n',  't',  'i',  't',  'y',  0x12, 0x01, 'g',  0x5a, 0x0f, 0x0a, 0x01, 'x',
-    0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x62, 0x0f, 0x0a,
-    0x01, 'y',  0x12, 0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x42,
-    0x02, 0x10, 0x0d};
+    0x08, 0x08, 0x3a, 0x37, 0x0a, 0x10, 0x0a, 0x01, 'x',  0x12, 0x01, 'y',  0x22, 0x08, 'I',  'd',
+    'e',  'n',  't',  'i',  't',  'y',  0x12, 0x01, 'g',  0x5a, 0x0f, 0x0a, 0x01, 'x',  0x12, 0x0a,
+    0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x62, 0x0f, 0x0a, 0x01, 'y',  0x12,
+    0x0a, 0x0a, 0x08, 0x08, 0x01, 0x12, 0x04, 0x0a, 0x02, 0x08, 0x01, 0x42, 0x02, 0x10, 0x0d};
 
 static void load_schemas(void)
 {
@@ -96,9 +95,9 @@ static void load_schemas(void)
         api->ReleaseEnv(env);
 }
 
-/* Debian's ONNX Runtime shares libonnx with the system, registers all schemas a second time when the
- * first session opens, and complains about each on stderr. Nobody who uses this library needs to
- * read that: a session of our own comes first, with stderr closed. */
+/* Debian's ONNX Runtime shares libonnx with the system, registers all schemas a second time when
+ * the first session opens, and complains about each on stderr. Nobody who uses this library needs
+ * to read that: a session of our own comes first, with stderr closed. */
 static void load_schemas_quietly(void)
 {
     if (!ort_api())
@@ -219,8 +218,7 @@ int64_t ort_fixed_batch(const struct ort *ort)
 }
 
 /* The first output as floats: `count` of them. */
-static int copy_output(struct ort *ort, OrtValue *value, int64_t count, float *out,
-                       struct err *err)
+static int copy_output(struct ort *ort, OrtValue *value, int64_t count, float *out, struct err *err)
 {
     const OrtApi *api = ort->api;
     OrtTensorTypeAndShapeInfo *info = NULL;

@@ -53,16 +53,17 @@ static int add_ports(struct plan *plan, const struct graph *g, int n, const int 
         const struct value *v = g->values[values[i]];
         ports[i].value = values[i];
         if (!v->shape_known || v->dtype == DTYPE_NONE)
-            return err_set(err, ERR_FAILED_PRECONDITION, "the shape of '%s' is not known; infer "
-                           "shapes first", v->name);
+            return err_set(err, ERR_FAILED_PRECONDITION,
+                           "the shape of '%s' is not known; infer "
+                           "shapes first",
+                           v->name);
         ports[i].info = (struct plan_port){.name = arena_strdup(plan->arena, v->name),
                                            .dtype = v->dtype,
                                            .shape = shape_at(&v->shape, plan->options.batch)};
         int rc = shape_check(&ports[i].info.shape, err);
         if (rc < 0)
             return err_wrap(err, "'%s' at batch %lld", v->name, (long long)plan->options.batch);
-        ports[i].info.bytes =
-            (size_t)shape_elements(&ports[i].info.shape) * dtype_bytes(v->dtype);
+        ports[i].info.bytes = (size_t)shape_elements(&ports[i].info.shape) * dtype_bytes(v->dtype);
         if (!ports[i].info.name)
             return err_oom(err, "a plan's ports");
     }

@@ -21,13 +21,13 @@
 struct plan;
 
 struct plan_options {
-    int64_t batch;            /* 0: 1 */
-    int threads;              /* of one run (OpenMP); 0: 1 */
-    enum precision precision; /* AUTO: as the graph says (QDQ: int8, hints: bf16, else fp32);
-                                 FP32: hints ignored; BF16: every layer that can */
-    bool reference;           /* plain C only (shared/graph/eval.h) */
-    bool no_fusion;           /* tests: each node a step of its own */
-    bool choose_by_name;      /* take the library's first implementation, measure nothing */
+    int64_t batch;              /* 0: 1 */
+    int threads;                /* of one run (OpenMP); 0: 1 */
+    enum precision precision;   /* AUTO: as the graph says (QDQ: int8, hints: bf16, else fp32);
+                                   FP32: hints ignored; BF16: every layer that can */
+    bool reference;             /* plain C only (shared/graph/eval.h) */
+    bool no_fusion;             /* tests: each node a step of its own */
+    bool choose_by_name;        /* take the library's first implementation, measure nothing */
     const char *implementation; /* tests: force the implementations whose name contains this, where
                                    a layer has one */
 };
@@ -55,8 +55,8 @@ const struct plan_port *plan_output(const struct plan *plan, int i);
 enum step_kind { STEP_COMPUTE, STEP_CONVERT /* layout, precision, input and output conversion */ };
 
 struct plan_step {
-    const char *layer;          /* name of the main node; of a conversion: the value's name */
-    const char *op;             /* "Conv", "Gemm", "convert", ... */
+    const char *layer; /* name of the main node; of a conversion: the value's name */
+    const char *op;    /* "Conv", "Gemm", "convert", ... */
     enum step_kind kind;
     enum precision precision;   /* of the arithmetic: FP32, BF16, INT8 */
     enum precision from, to;    /* of a conversion */
@@ -75,11 +75,11 @@ size_t plan_memory(const struct plan *plan); /* bytes: arena and packed weights 
 
 /* ---- the machine ---- */
 /* Holds oneDNN to an ISA ("avx2", "avx512_core", "avx512_core_vnni", "avx512_core_bf16", ...; NULL
- * or "": all that the CPU has). Once per process, before the first plan and before any other function
- * of this section: asking for the ISA fixes it. */
+ * or "": all that the CPU has). Once per process, before the first plan and before any other
+ * function of this section: asking for the ISA fixes it. */
 int nn_limit_isa(const char *isa, struct err *err);
-const char *nn_isa(void);  /* in force: "avx512_core_vnni" */
-const char *nn_cpu(void);  /* "Intel(R) Xeon(R) Processor @ 2.50GHz" */
-bool nn_has_bf16(void);    /* arithmetic, not emulation */
-bool nn_has_int8(void);    /* VNNI: 8-bit dot products without saturation */
+const char *nn_isa(void);     /* in force: "avx512_core_vnni" */
+const char *nn_cpu(void);     /* "Intel(R) Xeon(R) Processor @ 2.50GHz" */
+bool nn_has_bf16(void);       /* arithmetic, not emulation */
+bool nn_has_int8(void);       /* VNNI: 8-bit dot products without saturation */
 const char *nn_version(void); /* "oneDNN 3.7.2" */

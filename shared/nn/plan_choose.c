@@ -1,10 +1,10 @@
 /*
  * Which implementation and which layouts each layer gets.
  *
- * Every layer has variants: pairs of layouts (of what it reads and of what it writes), each with its
- * fastest implementation and a time. Variants that do not fit each other cost conversions. Starting
- * from networks that are all of one layout, single layers change their variant as long as that makes
- * the whole cheaper; the cheapest end wins.
+ * Every layer has variants: pairs of layouts (of what it reads and of what it writes), each with
+ * its fastest implementation and a time. Variants that do not fit each other cost conversions.
+ * Starting from networks that are all of one layout, single layers change their variant as long as
+ * that makes the whole cheaper; the cheapest end wins.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct variants {
 struct chooser {
     struct maker *m;
     struct plan *plan;
-    struct variants *variants; /* by layer */
+    struct variants *variants;   /* by layer */
     int *reader_first, *readers; /* by wire: layers that read it, some more than once */
     bool *is_output;             /* by wire */
 };
@@ -302,8 +302,7 @@ static double wire_cost(const struct chooser *c, int wire)
             const struct layer *layer = &c->plan->layers[c->readers[k] >> 8];
             const struct variants *v = &c->variants[c->readers[k] >> 8];
             int i = c->readers[k] & 255;
-            need = wire_form(w, layer->in[i].dtype,
-                             operand_layout(layer, &v->items[v->chosen], i));
+            need = wire_form(w, layer->in[i].dtype, operand_layout(layer, &v->items[v->chosen], i));
         }
         bool there = false;
         for (int i = 0; i < n; i++)

@@ -12,7 +12,7 @@ struct emit {
     int *first_of; /* by wire: its first instance, or -1 */
     int *next_of;  /* by instance: the next of the same wire */
     int cap_next, n_next;
-    int *produced; /* by wire: the instance that its layer wrote */
+    int *produced;    /* by wire: the instance that its layer wrote */
     int *last_reader; /* by wire: the last layer that reads it; n_layers for network outputs */
 };
 
@@ -122,8 +122,7 @@ static int convert_constant(struct emit *e, int from, int to, struct err *err)
     if (!data[1])
         return err_oom(err, "a constant");
     plan->packed_bytes += b->bytes;
-    int rc =
-        convert_make(e->m, &step, &plan->wires[a->wire].shape, &source, &target, err);
+    int rc = convert_make(e->m, &step, &plan->wires[a->wire].shape, &source, &target, err);
     _cleanup_(freep) void *scratch = mem_aligned(step.scratch_bytes);
     if (rc == 0) {
         step.scratch = scratch;
@@ -221,8 +220,7 @@ static int private_instance(struct emit *e, const struct layer *layer, int insta
             own = e->last_reader[plan->instances[k].wire] <= (k == instance ? at : at - 1);
     for (int k = 0; k < layer->n_in; k++)
         readers += layer->in[k].wire == i->wire;
-    return own && readers == 1 ? instance
-                               : convert_instance(e, instance, i->dtype, i->layout, err);
+    return own && readers == 1 ? instance : convert_instance(e, instance, i->dtype, i->layout, err);
 }
 
 static int emit_alias(struct emit *e, const struct layer *layer, struct err *err)
@@ -278,7 +276,8 @@ static int emit_layer(struct emit *e, const struct layer *layer, struct err *err
     step->info.fused = layer->fused;
     step->info.macs = layer->macs;
     step->info.from = layer->n_in ? precision_of(layer->in[0].dtype) : layer->precision;
-    step->info.to = layer->n_out ? precision_of(plan->wires[layer->out[0]].dtype) : layer->precision;
+    step->info.to =
+        layer->n_out ? precision_of(plan->wires[layer->out[0]].dtype) : layer->precision;
     step->info.signature = plan_signature(e->m, layer, choice->in, choice->out);
     if (!step->info.signature)
         return err_oom(err, "a step");
@@ -333,7 +332,8 @@ static bool overlap_in_time(const struct instance *a, const struct instance *b)
 
 static size_t padded(size_t bytes)
 {
-    return (bytes + 127) / 64 * 64; /* at least one line between neighbours: vectors read past ends */
+    return (bytes + 127) / 64 *
+           64; /* at least one line between neighbours: vectors read past ends */
 }
 
 static int by_offset(const void *a, const void *b)

@@ -71,9 +71,9 @@ dnnl_data_type_t dnnl_type(enum dtype dtype)
 
 static dnnl_format_tag_t plain_tag(int rank)
 {
-    static const dnnl_format_tag_t tags[] = {dnnl_a,    dnnl_a,     dnnl_ab,     dnnl_abc,
-                                             dnnl_abcd, dnnl_abcde, dnnl_abcdef, dnnl_abcdefg,
-                                             dnnl_abcdefgh};
+    static const dnnl_format_tag_t tags[] = {dnnl_a,      dnnl_a,       dnnl_ab,
+                                             dnnl_abc,    dnnl_abcd,    dnnl_abcde,
+                                             dnnl_abcdef, dnnl_abcdefg, dnnl_abcdefgh};
     return tags[rank];
 }
 

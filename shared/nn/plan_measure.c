@@ -160,26 +160,27 @@ static double time_once(struct trial *t)
     return ns;
 }
 
-/* In turns, until each has had about a millisecond or 10 runs; those that are clearly slower drop
- * out. The least time counts: what disturbs only ever adds. */
+/* In turns, until each has had a good number of runs or the time for this layer is over; those that
+ * are clearly slower drop out. The least time counts: what disturbs only ever adds. */
 static void run_trials(struct trials *t)
 {
     enum { ROUNDS = 10 };
-    for (int round = 0; round < ROUNDS; round++) {
+    const double most = 3e7; /* ns for the layer */
+    double total = 0;
+    for (int round = 0; round < ROUNDS && (round == 0 || total < most); round++) {
         double best = 0;
         for (int i = 0; i < t->n; i++) {
             struct trial *trial = &t->items[i];
             double spent = 0;
             for (int k = 0; trial->runs && k < 10 && spent < 1e5; k++)
                 spent += time_once(trial);
+            total += spent;
             if (trial->runs && (best == 0 || trial->ns < best))
                 best = trial->ns;
         }
         for (int i = 0; i < t->n; i++)
             if (t->items[i].runs && t->items[i].ns > best * (round < 2 ? 2.5 : 1.2))
                 t->items[i].runs = false;
-        if (best > 1e6 && round >= 3)
-            break;
     }
 }
 
@@ -217,8 +218,7 @@ static int try_all(struct maker *m, const struct layer *layer, const struct choi
 int measure_best(struct maker *m, const struct layer *layer, const struct choices *choices,
                  struct choice *ret, struct err *err)
 {
-    const char *signature =
-        plan_signature(m, layer, choices->items[0].in, choices->items[0].out);
+    const char *signature = plan_signature(m, layer, choices->items[0].in, choices->items[0].out);
     _cleanup_(freep) char *key =
         signature ? str_printf("%d %s", m->options->threads, signature) : NULL;
     if (!key)

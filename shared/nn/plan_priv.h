@@ -15,10 +15,10 @@
 
 /* ---- layouts of activations ---- */
 
-/* How [N, C, spatial...] lies in memory. Blocked layouts pad the channels to whole blocks; in C16 and
- * C8 that padding is zero, and every step keeps it so. Shapes of rank below 3 are always PLAIN. C4 is
- * for 8-bit values and steps of our own only; where its planes of 4 channels would all begin at the
- * same place of a cache's sets, a cache line lies between them (layout_plane). */
+/* How [N, C, spatial...] lies in memory. Blocked layouts pad the channels to whole blocks; in C16
+ * and C8 that padding is zero, and every step keeps it so. Shapes of rank below 3 are always PLAIN.
+ * C4 is for 8-bit values and steps of our own only; where its planes of 4 channels would all begin
+ * at the same place of a cache's sets, a cache line lies between them (layout_plane). */
 enum layout {
     LAYOUT_PLAIN, /* row-major */
     LAYOUT_LAST,  /* channels last: N, spatial, C */
@@ -31,7 +31,7 @@ const char *layout_name(enum layout layout); /* "plain", "last", "c16", ... */
 int64_t layout_block(enum layout layout);    /* 16, 8, 4; 1 for others */
 /* PLAIN where the bytes lie as in PLAIN, else the layout itself. */
 enum layout layout_canonical(enum layout layout, const struct shape *shape);
-bool layout_possible(enum layout layout, const struct shape *shape); /* PLAIN: always */
+bool layout_possible(enum layout layout, const struct shape *shape);    /* PLAIN: always */
 int64_t layout_elements(enum layout layout, const struct shape *shape); /* with padding */
 /* Pixels from one block of channels to the next. */
 int64_t layout_plane(enum layout layout, const struct shape *shape);
@@ -41,8 +41,8 @@ dnnl_data_type_t dnnl_type(enum dtype dtype); /* dnnl_data_type_undef where it h
 
 /* ---- wires: what flows between layers ---- */
 
-/* A value of the graph; in a QDQ network the 8-bit value that stands for several of them: the output
- * of QuantizeLinear, of its DequantizeLinear, and of operators that only move it. */
+/* A value of the graph; in a QDQ network the 8-bit value that stands for several of them: the
+ * output of QuantizeLinear, of its DequantizeLinear, and of operators that only move it. */
 struct wire {
     const char *name;
     struct shape shape; /* at the plan's batch */
@@ -60,7 +60,7 @@ struct wire {
 
 /* How a value of the graph is to be had: a wire's own numbers, or what they stand for. */
 struct view {
-    int wire; /* -1: none yet */
+    int wire;  /* -1: none yet */
     bool real; /* of a quantized wire: scale * (q - zero) */
 };
 
@@ -95,7 +95,8 @@ struct conv {
 struct gemm {
     int64_t m, n, k;
     bool trans_a, trans_b;
-    int batch_rank; /* leading dimensions of the operands, when there are any: then MatMul's rules */
+    int batch_rank; /* leading dimensions of the operands, when there are any: then MatMul's rules
+                     */
     const struct tensor *weights; /* b when it is constant: F32 or S8; else operand 1 is b */
     const float *bias;            /* [n] or NULL */
     const float *weight_scales;   /* S8: [n] */
@@ -169,9 +170,9 @@ enum layer_kind {
     LAYER_UNARY,
     LAYER_BINARY,
     LAYER_MOVE,
-    LAYER_ALIAS,   /* the same bytes under another shape */
-    LAYER_CONVERT, /* QuantizeLinear and requantization */
-    LAYER_TABLE,   /* 8 bits to 8 bits by a table of 256 */
+    LAYER_ALIAS,         /* the same bytes under another shape */
+    LAYER_CONVERT,       /* QuantizeLinear and requantization */
+    LAYER_TABLE,         /* 8 bits to 8 bits by a table of 256 */
     LAYER_NARROW_BINARY, /* two operands of one shape, 8-bit ones among them; 8-bit result */
     LAYER_NARROW_MEAN,   /* GlobalAveragePool of 8 bits */
     LAYER_SOFTMAX,
@@ -196,7 +197,7 @@ struct layer {
         dnnl_alg_kind_t alg; /* BINARY, NARROW_BINARY */
         struct softmax softmax;
         struct lrn lrn;
-        uint8_t *table;      /* TABLE: by the operand's byte */
+        uint8_t *table; /* TABLE: by the operand's byte */
     };
     int n_posts;
     struct post posts[MAX_POSTS];
@@ -207,16 +208,17 @@ struct layer {
 
 struct step {
     struct plan_step info;
-    int n_args;      /* operands, then outputs */
-    int *instances;  /* [n_args] */
-    void **data;     /* [n_args], bound */
+    int n_args;     /* operands, then outputs */
+    int *instances; /* [n_args] */
+    void **data;    /* [n_args], bound */
     int n_in;
-    int in_place;    /* argument whose memory the first output takes; -1 */
+    int in_place; /* argument whose memory the first output takes; -1 */
     size_t scratch_bytes;
     void *scratch;
     int (*run)(struct step *step, struct err *err);
-    void (*bind)(struct step *step, int arg); /* data[arg] or scratch (arg -1) changed; may be NULL */
-    void (*release)(struct step *step);       /* frees state; may be NULL */
+    void (*bind)(struct step *step,
+                 int arg);              /* data[arg] or scratch (arg -1) changed; may be NULL */
+    void (*release)(struct step *step); /* frees state; may be NULL */
     void *state;
 };
 
@@ -261,9 +263,9 @@ struct rebind {
 };
 struct port {
     struct plan_port info;
-    int value;        /* of the graph */
+    int value; /* of the graph */
     int instance;
-    const void *bound; /* pointer of the last run */
+    const void *bound;    /* pointer of the last run */
     const void *constant; /* an output that does not depend on the inputs */
     int n_rebinds;
     struct rebind *rebinds;
@@ -272,11 +274,9 @@ struct port {
 struct plan {
     struct arena *arena; /* all small things, and packed weights */
     struct plan_options options;
-    const struct graph *g; /* only while compiling */
-    struct graph *own;     /* a copy; kept where reference steps read it */
-    bool own_needed;
+    struct graph *own; /* a copy of the network: names, constants, reference steps */
     dnnl_stream_t stream;
-    struct view *views; /* by value of the graph */
+    struct view *views;              /* by value of the graph */
     const struct tensor **constants; /* by value: folded; NULL */
     int n_wires, cap_wires;
     struct wire *wires;
@@ -310,7 +310,8 @@ extern bool plan_emulate_bf16;
 const struct tensor *plan_constant(const struct plan *plan, int value);
 
 /* ---- implementations ---- */
-/* NULL-terminated, by kind; the plain-C reference, which runs every layer in PLAIN, is not listed. */
+/* NULL-terminated, by kind; the plain-C reference, which runs every layer in PLAIN, is not listed.
+ */
 const struct implementation *const *implementations_of(enum layer_kind kind);
 extern const struct implementation reference_implementation;
 

@@ -48,8 +48,7 @@ int ranges_to_message(const struct quant_ranges *ranges, Hone__V1__Ranges **ret,
     return 0;
 }
 
-int ranges_from_message(const Hone__V1__Ranges *message, struct quant_ranges *ret,
-                        struct err *err)
+int ranges_from_message(const Hone__V1__Ranges *message, struct quant_ranges *ret, struct err *err)
 {
     _cleanup_(quant_ranges_release) struct quant_ranges ranges = {.arena = arena_new()};
     if (!ranges.arena)

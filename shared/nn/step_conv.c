@@ -66,9 +66,8 @@ static int make_descriptors(struct maker *m, const struct layer *layer, enum lay
                                                              dnnl_type(c->weights->dtype), strides),
                         err, "weights");
     if (rc == 0 && c->bias)
-        rc = dnnl_check(
-            dnnl_memory_desc_create_with_tag(&ret->bias, 1, channels, dnnl_f32, dnnl_a), err,
-            "bias");
+        rc = dnnl_check(dnnl_memory_desc_create_with_tag(&ret->bias, 1, channels, dnnl_f32, dnnl_a),
+                        err, "bias");
     return rc;
 }
 
@@ -94,15 +93,14 @@ static int conv_describe(struct maker *m, const struct layer *layer, enum layout
                        : c->w.pad_end[d];
     }
     dnnl_status_t status =
-        c->transposed
-            ? dnnl_deconvolution_forward_primitive_desc_create(
-                  &ret->pd, m->engine, dnnl_forward_inference, dnnl_deconvolution_direct, ret->src,
-                  ret->weights, ret->bias, ret->dst, strides, dilations, before, after,
-                  ret->attributes.attr)
-            : dnnl_convolution_forward_primitive_desc_create(
-                  &ret->pd, m->engine, dnnl_forward_inference, dnnl_convolution_direct, ret->src,
-                  ret->weights, ret->bias, ret->dst, strides, dilations, before, after,
-                  ret->attributes.attr);
+        c->transposed ? dnnl_deconvolution_forward_primitive_desc_create(
+                            &ret->pd, m->engine, dnnl_forward_inference, dnnl_deconvolution_direct,
+                            ret->src, ret->weights, ret->bias, ret->dst, strides, dilations, before,
+                            after, ret->attributes.attr)
+                      : dnnl_convolution_forward_primitive_desc_create(
+                            &ret->pd, m->engine, dnnl_forward_inference, dnnl_convolution_direct,
+                            ret->src, ret->weights, ret->bias, ret->dst, strides, dilations, before,
+                            after, ret->attributes.attr);
     return status == dnnl_success ? 0 : -ERR_UNIMPLEMENTED;
 }
 
@@ -134,8 +132,8 @@ static int make_conv(struct maker *m, const struct layer *layer, const struct ch
                                       {DNNL_ARG_WEIGHTS, packed, -1, weights}};
     int n = 3;
     if (c.attributes.bias) {
-        const float *bias = arena_memdup(m->arena, c.attributes.bias,
-                                         (size_t)layer->conv.oc * sizeof(float));
+        const float *bias =
+            arena_memdup(m->arena, c.attributes.bias, (size_t)layer->conv.oc * sizeof(float));
         if (!bias)
             return err_oom(err, "a bias");
         b[n++] = (struct binding){DNNL_ARG_BIAS, c.bias, -1, bias};
@@ -145,5 +143,4 @@ static int make_conv(struct maker *m, const struct layer *layer, const struct ch
     return dnnl_step_build(m, step, c.pd, b, n, err);
 }
 
-const struct implementation onednn_conv = {
-    .name = "onednn", .list = list_conv, .make = make_conv};
+const struct implementation onednn_conv = {.name = "onednn", .list = list_conv, .make = make_conv};

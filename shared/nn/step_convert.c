@@ -8,9 +8,9 @@
 
 enum precision precision_of(enum dtype dtype)
 {
-    return dtype == DTYPE_BF16                         ? PRECISION_BF16
+    return dtype == DTYPE_BF16                      ? PRECISION_BF16
            : dtype == DTYPE_U8 || dtype == DTYPE_S8 ? PRECISION_INT8
-                                                       : PRECISION_FP32;
+                                                    : PRECISION_FP32;
 }
 
 /* ---- the same bytes ---- */
@@ -188,8 +188,8 @@ static struct form wire_form(const struct wire *w, enum dtype dtype, enum layout
                          .zero = w->zero};
 }
 
-static int list_convert(struct maker *m, const struct layer *layer, enum layout in,
-                        enum layout out, struct choices *choices, struct err *err)
+static int list_convert(struct maker *m, const struct layer *layer, enum layout in, enum layout out,
+                        struct choices *choices, struct err *err)
 {
     (void)m, (void)layer;
     const struct choice choice = {.by = &convert_layer, .in = in, .out = out};

@@ -14,7 +14,8 @@ struct form {
 /* A step from argument 0 to argument 1. */
 int convert_make(struct maker *m, struct step *step, const struct shape *shape,
                  const struct form *from, const struct form *to, struct err *err);
-/* The same for conversions from or to 8 bits that loops of our own do well: 1 made, 0 not among them. */
+/* The same for conversions from or to 8 bits that loops of our own do well: 1 made, 0 not among
+ * them. */
 int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
                         const struct form *from, const struct form *to, struct err *err);
 /* About how long it takes, in ns. */

@@ -7,8 +7,8 @@
 KERNEL_FILE
 
 struct narrow_convert {
-    int64_t n, channels, pixels;    /* of one image */
-    int64_t from_plane, to_plane;   /* C4: pixels between planes */
+    int64_t n, channels, pixels;  /* of one image */
+    int64_t from_plane, to_plane; /* C4: pixels between planes */
     struct form from, to;
 };
 
@@ -35,24 +35,34 @@ KERNEL(quantize_flat,
        (const float *from, float scale, float zero, float low, uint8_t *to, int64_t n),
        (from, scale, zero, low, to, n))
 
-/* Four planes of floats, one after the other, into the bytes of 32-bit words; planes that are left
- * out (count below 4) become zeros. */
+/* One to four planes of floats into the bytes of 32-bit words; bytes of planes that are left out
+ * become zeros. Divisions take nearly all the time: none is done in vain. */
 KERNEL_INLINE void quantize_c4_body(const float *from, int64_t plane, int count, float scale,
                                     float zero, float low, uint32_t *to, int64_t n)
 {
-    const float *b = from + (count > 1 ? plane : 0), *c = from + (count > 2 ? 2 * plane : 0),
-                *d = from + (count > 3 ? 3 * plane : 0);
-    const uint32_t kept = count > 3 ? ~0u : (1u << 8 * count) - 1;
-    for (int64_t i = 0; i < n; i++)
-        to[i] = ((uint32_t)quantum(from[i], scale, zero, low) |
-                 (uint32_t)quantum(b[i], scale, zero, low) << 8 |
-                 (uint32_t)quantum(c[i], scale, zero, low) << 16 |
-                 (uint32_t)quantum(d[i], scale, zero, low) << 24) &
-                kept;
+    const float *b = from + plane, *c = b + plane, *d = c + plane;
+    if (count == 4)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (uint32_t)(quantum(from[i], scale, zero, low) |
+                               quantum(b[i], scale, zero, low) << 8 |
+                               quantum(c[i], scale, zero, low) << 16) |
+                    (uint32_t)quantum(d[i], scale, zero, low) << 24;
+    else if (count == 3)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (uint32_t)(quantum(from[i], scale, zero, low) |
+                               quantum(b[i], scale, zero, low) << 8 |
+                               quantum(c[i], scale, zero, low) << 16);
+    else if (count == 2)
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (uint32_t)(quantum(from[i], scale, zero, low) | quantum(b[i], scale, zero, low)
+                                                                        << 8);
+    else
+        for (int64_t i = 0; i < n; i++)
+            to[i] = (uint32_t)quantum(from[i], scale, zero, low);
 }
 KERNEL(quantize_c4,
-       (const float *from, int64_t plane, int count, float scale, float zero, float low, uint32_t *to,
-        int64_t n),
+       (const float *from, int64_t plane, int count, float scale, float zero, float low,
+        uint32_t *to, int64_t n),
        (from, plane, count, scale, zero, low, to, n))
 
 KERNEL_INLINE void dequantize_u8_body(const uint8_t *from, float scale, int32_t zero, float *to,
@@ -84,9 +94,8 @@ static int run_quantize_flat(struct step *step, struct err *err)
 {
     (void)err;
     const struct narrow_convert *c = step->state;
-    KERNEL_PICK(quantize_flat)(step->data[0], c->to.scale, (float)c->to.zero,
-                               low_of(c->to.dtype), step->data[1],
-                               c->n * c->channels * c->pixels);
+    KERNEL_PICK(quantize_flat)(step->data[0], c->to.scale, (float)c->to.zero, low_of(c->to.dtype),
+                               step->data[1], c->n * c->channels * c->pixels);
     return 0;
 }
 
@@ -123,11 +132,29 @@ static int run_plain_to_c4(struct step *step, struct err *err)
     return 0;
 }
 
+/* Words of up to 4 channels go to their places, `apart` bytes from one pixel to the next. */
+static void spread_words(const uint32_t *words, int64_t n, int bytes, int64_t apart, uint8_t *to)
+{
+    if (bytes == 4) {
+        for (int64_t i = 0; i < n; i++, to += apart)
+            memcpy(to, &words[i], 4);
+        return;
+    }
+    /* Fewer channels than a word has: where nothing else lies between two pixels, the surplus is
+     * written and then overwritten by the next pixel. */
+    int64_t i = 0;
+    for (; apart == bytes && i + 2 < n; i++, to += apart)
+        memcpy(to, &words[i], 4);
+    for (; i < n; i++, to += apart)
+        for (int k = 0; k < bytes; k++)
+            to[k] = (uint8_t)(words[i] >> 8 * k);
+}
+
 /* A stretch of pixels becomes words of 4 channels first, which are then laid side by side. */
 static int run_plain_to_last(struct step *step, struct err *err)
 {
     (void)err;
-    enum { STRETCH = 256 };
+    enum { STRETCH = 512 };
     const struct narrow_convert *c = step->state;
     uint32_t words[STRETCH];
     for (int64_t n = 0; n < c->n; n++) {
@@ -139,16 +166,9 @@ static int run_plain_to_last(struct step *step, struct err *err)
                 int64_t left = c->channels - 4 * g;
                 int bytes = left < 4 ? (int)left : 4;
                 KERNEL_PICK(quantize_c4)
-                (from + 4 * g * c->pixels + at, c->pixels, bytes, c->to.scale,
-                 (float)c->to.zero, low_of(c->to.dtype), words, count);
-                uint8_t *place = to + at * c->channels + 4 * g;
-                if (bytes == 4)
-                    for (int64_t i = 0; i < count; i++, place += c->channels)
-                        memcpy(place, &words[i], 4);
-                else
-                    for (int64_t i = 0; i < count; i++, place += c->channels)
-                        for (int k = 0; k < bytes; k++)
-                            place[k] = (uint8_t)(words[i] >> 8 * k);
+                (from + 4 * g * c->pixels + at, c->pixels, bytes, c->to.scale, (float)c->to.zero,
+                 low_of(c->to.dtype), words, count);
+                spread_words(words, count, bytes, c->channels, to + at * c->channels + 4 * g);
             }
         }
     }
@@ -169,12 +189,8 @@ static int run_c4_and_last(struct step *step, struct err *err)
             int64_t left = c->channels - 4 * g;
             size_t bytes = left < 4 ? (size_t)left : 4;
             uint8_t *place = last + 4 * g;
-            if (to_last && bytes == 4)
-                for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
-                    memcpy(place, &words[i], 4);
-            else if (to_last)
-                for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
-                    memcpy(place, &words[i], bytes);
+            if (to_last)
+                spread_words(words, c->pixels, (int)bytes, c->channels, place);
             else if (bytes == 4)
                 for (int64_t i = 0; i < c->pixels; i++, place += c->channels)
                     memcpy(&words[i], place, 4);
@@ -203,8 +219,7 @@ static int run_c4_to_float(struct step *step, struct err *err)
             const uint8_t *bytes = from + ((n * groups_of(c) + k / 4) * c->from_plane) * 4 + k % 4;
             for (int64_t i = 0; i < c->pixels; i++) {
                 int32_t q = is_signed ? (int8_t)bytes[4 * i] : bytes[4 * i];
-                to[i * by_pixel + k * by_channel] =
-                    (float)(q - c->from.zero) * c->from.scale;
+                to[i * by_pixel + k * by_channel] = (float)(q - c->from.zero) * c->from.scale;
             }
         }
     }

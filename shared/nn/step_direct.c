@@ -5,14 +5,14 @@
  * Activations lie in C4: [N, C/4, H, W, 4]. One vector register holds 16 neighbouring pixels, 4
  * channels each; one vpdpbusd multiplies them with 4 weights of one output channel, broadcast from
  * memory, and adds to the 16 pixels' sums of that channel. A tile is 32 pixels by 8 output channels
- * (16 by 16 where a picture has no more than 16 pixels): its 16 sums stay in registers over all taps,
- * and weights lie in the order in which they are read.
+ * (16 by 16 where a picture has no more than 16 pixels): its 16 sums stay in registers over all
+ * taps, and weights lie in the order in which they are read.
  *
- * The output's pixels are numbered through; block b has pixels 16 b to 16 b + 15. For each block and
- * tap a table says where the source pixels begin and which lanes are inside the image; the others
- * read the input's zero point, so that padding costs nothing and zero points need no correction at
- * the border. With stride 2 a block's pixels come from two stretches of 16, of which every other one
- * is taken; each stretch serves 8 output pixels.
+ * The output's pixels are numbered through; block b has pixels 16 b to 16 b + 15. For each block
+ * and tap a table says where the source pixels begin and which lanes are inside the image; the
+ * others read the input's zero point, so that padding costs nothing and zero points need no
+ * correction at the border. With stride 2 a block's pixels come from two stretches of 16, of which
+ * every other one is taken; each stretch serves 8 output pixels.
  */
 #include "shared/nn/step_direct.h"
 
@@ -35,15 +35,15 @@ struct tap {
 
 struct direct {
     int64_t n, in_groups, out_groups; /* groups of 4 channels */
-    int64_t in_plane, out_plane; /* pixels from plane to plane */
+    int64_t in_plane, out_plane;      /* pixels from plane to plane */
     int64_t out_pixels;
     int n_taps, stride;
-    int blocks, outputs;  /* of a tile: 2 of 16 pixels by 8, or 1 by 16 */
-    int64_t out_tiles;    /* tiles side by side in the output's channels */
-    int64_t n_blocks;     /* of pixels, a multiple of `blocks` */
-    struct tap *taps;     /* [n_blocks, n_taps] */
-    int32_t *weights;     /* [out_tiles, n_taps, in_groups, outputs]: 4 weights in each */
-    float *scale, *bias;  /* [out_tiles * outputs]; in quanta of the output */
+    int blocks, outputs;       /* of a tile: 2 of 16 pixels by 8, or 1 by 16 */
+    int64_t out_tiles;         /* tiles side by side in the output's channels */
+    int64_t n_blocks;          /* of pixels, a multiple of `blocks` */
+    struct tap *taps;          /* [n_blocks, n_taps] */
+    int32_t *weights;          /* [out_tiles, n_taps, in_groups, outputs]: 4 weights in each */
+    float *scale, *bias;       /* [out_tiles * outputs]; in quanta of the output */
     float residual, low, high; /* scale of the residual; bounds of the result */
     uint32_t zero;             /* the input's zero point, four times */
     bool adds, bounds;         /* there is a residual; bounds need more than saturation */
@@ -154,8 +154,8 @@ VNNI KERNEL_INLINE void store4(const struct direct *d, const struct tile *tile, 
     int left = tile->pixels - block * LANES;
     if (o / 4 >= tile->groups || left <= 0)
         return;
-    const __m512i order = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m512i order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffffu : (1u << left) - 1);
     uint32_t *out = tile->out + o / 4 * d->out_plane + block * LANES;
     __m512i residual = _mm512_setzero_si512();
@@ -165,8 +165,7 @@ VNNI KERNEL_INLINE void store4(const struct direct *d, const struct tile *tile, 
                                      finish(d, tile, b, o + 1, residual, s));
     __m512i high = _mm512_packs_epi32(finish(d, tile, c, o + 2, residual, s),
                                       finish(d, tile, e, o + 3, residual, s));
-    _mm512_mask_storeu_epi32(out, mask,
-                             _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order));
+    _mm512_mask_storeu_epi32(out, mask, _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order));
 }
 
 #define EACH8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
@@ -220,8 +219,7 @@ VNNI KERNEL_INLINE void tile_2x8(const struct direct *d, const struct tile *tile
 
 /* 16 pixels by 16 channels. Inline assembly, for compilers do not use the broadcasting operand. */
 #define CLEAR_1(o) __m512i a##o = _mm512_setzero_si512();
-#define MULTIPLY_1(o)                                                                              \
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(a##o) : "v"(x), "m"(w[o]));
+#define MULTIPLY_1(o) __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(a##o) : "v"(x), "m"(w[o]));
 
 VNNI KERNEL_INLINE void tile_1x16(const struct direct *d, const struct tile *tile,
                                   struct shape_of_tile s)
@@ -285,12 +283,11 @@ static void run_tiles(const struct step *step,
     for (int64_t n = 0; n < d->n; n++) {
         for (int64_t k = 0; k < d->out_tiles; k++) {
             int64_t first = k * d->outputs / 4, groups = d->out_groups - first;
-            struct tile tile = {
-                .in = in + n * d->in_groups * d->in_plane,
-                .weights = d->weights + k * d->n_taps * d->in_groups * d->outputs,
-                .scale = d->scale + k * d->outputs,
-                .bias = d->bias + k * d->outputs,
-                .groups = groups < d->outputs / 4 ? (int)groups : d->outputs / 4};
+            struct tile tile = {.in = in + n * d->in_groups * d->in_plane,
+                                .weights = d->weights + k * d->n_taps * d->in_groups * d->outputs,
+                                .scale = d->scale + k * d->outputs,
+                                .bias = d->bias + k * d->outputs,
+                                .groups = groups < d->outputs / 4 ? (int)groups : d->outputs / 4};
             uint32_t *plane = out + (n * d->out_groups + first) * d->out_plane;
             for (int64_t i = 0; i < d->n_blocks; i += d->blocks) {
                 int64_t left = d->out_pixels - i * LANES;
@@ -327,9 +324,9 @@ static bool simple_posts(const struct layer *layer)
     for (int i = 0; i < layer->n_posts; i++) {
         const struct post *post = &layer->posts[i];
         bool sum = post->kind == POST_ADD && post->operand == layer->sum && i == 0;
-        bool bound = post->kind == POST_UNARY &&
-                     ((post->alg == dnnl_eltwise_relu && post->alpha == 0) ||
-                      post->alg == dnnl_eltwise_clip);
+        bool bound =
+            post->kind == POST_UNARY && ((post->alg == dnnl_eltwise_relu && post->alpha == 0) ||
+                                         post->alg == dnnl_eltwise_clip);
         if (!sum && !bound)
             return false;
     }
@@ -486,8 +483,8 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
         for (int64_t i = 0; i < c->ic * d->n_taps; i++)
             sum += ((const int8_t *)c->weights->data)[o * c->ic * d->n_taps + i];
         d->scale[o] = (float)((double)in->scale * (double)c->weight_scales[o] / (double)out->scale);
-        d->bias[o] = (c->bias ? c->bias[o] / out->scale : 0) + shift -
-                     (float)(in->zero * sum) * d->scale[o];
+        d->bias[o] =
+            (c->bias ? c->bias[o] / out->scale : 0) + shift - (float)(in->zero * sum) * d->scale[o];
         /* What does not fit 32 bits would become the least integer, not the greatest. */
         double most = 255.0 * 128 * (double)(c->ic * d->n_taps) * (double)d->scale[o] +
                       fabs((double)d->bias[o]) + 255.0 * (double)d->residual;

@@ -31,13 +31,18 @@ dnnl_engine_t nn_engine(void)
 
 int dnnl_check(dnnl_status_t status, struct err *err, const char *what)
 {
-    static const char *const names[] = {"success",         "out of memory",  "invalid arguments",
-                                        "unimplemented",   "last implementation reached",
-                                        "runtime error",   "not required",   "invalid graph"};
+    static const char *const names[] = {"success",
+                                        "out of memory",
+                                        "invalid arguments",
+                                        "unimplemented",
+                                        "last implementation reached",
+                                        "runtime error",
+                                        "not required",
+                                        "invalid graph"};
     if (status == dnnl_success)
         return 0;
     size_t i = (size_t)status;
-    enum err_code code = status == dnnl_out_of_memory    ? ERR_RESOURCE_EXHAUSTED
+    enum err_code code = status == dnnl_out_of_memory   ? ERR_RESOURCE_EXHAUSTED
                          : status == dnnl_unimplemented ? ERR_UNIMPLEMENTED
                                                         : ERR_INTERNAL;
     return err_set(err, code, "%s: oneDNN: %s", what,
@@ -177,8 +182,8 @@ static int add_arg(struct maker *m, struct dnnl_state *s, int name, const_dnnl_m
     dnnl_memory_t memory = NULL;
     /* Constants are only read; the interface knows no such memory. */
     int rc = dnnl_check(
-        dnnl_memory_create(&memory, md, m->engine, arg == -1 ? (void *)(uintptr_t)data : NULL),
-        err, "memory");
+        dnnl_memory_create(&memory, md, m->engine, arg == -1 ? (void *)(uintptr_t)data : NULL), err,
+        "memory");
     if (rc < 0)
         return rc;
     s->args[s->n] = (dnnl_exec_arg_t){name, memory};
@@ -203,8 +208,8 @@ int dnnl_step_build(struct maker *m, struct step *step, const_dnnl_primitive_des
         return err_oom(err, "a step");
     int rc = dnnl_check(dnnl_primitive_create(&s->primitive, pd), err, "primitive");
     for (int i = 0; rc == 0 && i < n; i++)
-        rc = add_arg(m, s, bindings[i].name, bindings[i].md, bindings[i].arg, bindings[i].data,
-                     err);
+        rc =
+            add_arg(m, s, bindings[i].name, bindings[i].md, bindings[i].arg, bindings[i].data, err);
     if (rc < 0)
         return rc;
     const_dnnl_memory_desc_t scratch =
@@ -231,9 +236,9 @@ void *dnnl_pack(struct maker *m, const_dnnl_memory_desc_t from, const void *data
     _cleanup_(dnnl_pdp) dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t src = NULL, dst = NULL;
-    int rc = dnnl_check(
-        dnnl_reorder_primitive_desc_create(&pd, from, m->engine, to, m->engine, NULL), err,
-        "packing weights");
+    int rc =
+        dnnl_check(dnnl_reorder_primitive_desc_create(&pd, from, m->engine, to, m->engine, NULL),
+                   err, "packing weights");
     if (rc == 0)
         rc = dnnl_check(dnnl_primitive_create(&primitive, pd), err, "packing weights");
     if (rc == 0)

@@ -24,8 +24,8 @@ const char *dnnl_step_name(struct arena *arena, const_dnnl_primitive_desc_t pd);
 void *dnnl_pack(struct maker *m, const_dnnl_memory_desc_t from, const void *data,
                 const_dnnl_memory_desc_t to, struct err *err);
 
-/* Adds a choice for each implementation behind the descriptor that is worth a try: those of the best
- * ISA among them, and oneDNN's own reference only where there is nothing else. */
+/* Adds a choice for each implementation behind the descriptor that is worth a try: those of the
+ * best ISA among them, and oneDNN's own reference only where there is nothing else. */
 int dnnl_list_implementations(dnnl_primitive_desc_t pd, const struct implementation *by,
                               enum layout in, enum layout out, struct choices *choices,
                               struct err *err);

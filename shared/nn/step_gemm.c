@@ -39,19 +39,18 @@ static int make_descriptors(struct maker *m, const struct layer *layer, bool inn
     ret->dst = layout_md(LAYOUT_PLAIN, &out, dst->dtype);
     if (!ret->src || !ret->dst)
         return -ERR_UNIMPLEMENTED;
-    int rc = dnnl_check(dnnl_memory_desc_create_with_tag(&ret->weights, 2, dims,
-                                                         dnnl_type(weights), dnnl_format_tag_any),
+    int rc = dnnl_check(dnnl_memory_desc_create_with_tag(&ret->weights, 2, dims, dnnl_type(weights),
+                                                         dnnl_format_tag_any),
                         err, "weights");
     if (rc == 0)
         rc = dnnl_check(dnnl_memory_desc_create_with_strides(&ret->plain_weights, 2, dims,
                                                              dnnl_type(g->weights->dtype), strides),
                         err, "weights");
     if (rc == 0 && g->bias)
-        rc = dnnl_check(inner ? dnnl_memory_desc_create_with_tag(&ret->bias, 1, vector, dnnl_f32,
-                                                                 dnnl_a)
-                              : dnnl_memory_desc_create_with_tag(&ret->bias, 2, row, dnnl_f32,
-                                                                 dnnl_ab),
-                        err, "bias");
+        rc = dnnl_check(
+            inner ? dnnl_memory_desc_create_with_tag(&ret->bias, 1, vector, dnnl_f32, dnnl_a)
+                  : dnnl_memory_desc_create_with_tag(&ret->bias, 2, row, dnnl_f32, dnnl_ab),
+            err, "bias");
     return rc;
 }
 
@@ -61,8 +60,8 @@ static int gemm_describe(struct maker *m, const struct layer *layer, bool inner,
     const struct gemm *g = &layer->gemm;
     int rc = make_descriptors(m, layer, inner, ret, err);
     if (rc == 0) /* scales go with dimension 0 of [n, k], dimension 1 of [k, n] */
-        rc = attributes_make(m, layer, g->bias, g->weight_scales, g->n, inner ? 1 : 2,
-                             LAYOUT_PLAIN, &ret->attributes, err);
+        rc = attributes_make(m, layer, g->bias, g->weight_scales, g->n, inner ? 1 : 2, LAYOUT_PLAIN,
+                             &ret->attributes, err);
     if (rc < 0)
         return rc;
     dnnl_status_t status =

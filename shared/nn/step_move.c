@@ -1,5 +1,6 @@
 /*
- * Slice, Pad, Concat, Split, Expand, Transpose: copies of rectangles, directly on the layouts in use.
+ * Slice, Pad, Concat, Split, Expand, Transpose: copies of rectangles, directly on the layouts in
+ * use.
  *
  * Each rectangle becomes loops over runs: bytes that lie together in source and output. Blocked
  * layouts cut the channels where a block ends on either side.
@@ -21,7 +22,7 @@ struct loops {
 struct copies {
     int n;
     struct loops *loops;
-    bool clear;    /* zeros first, for the padding of blocks */
+    bool clear; /* zeros first, for the padding of blocks */
     bool fill;
     size_t out_bytes;
     int element;
@@ -321,8 +322,8 @@ static int make_copies(struct maker *m, const struct layer *layer, const struct 
     c->out_bytes = (size_t)layout_elements(layout, &out->shape) * dtype_bytes(out->dtype);
     c->fill = move->fill;
     /* C4's padding is read by nobody; that of the others is multiplied and must be zero */
-    c->clear = layout != LAYOUT_C4 &&
-               layout_elements(layout, &out->shape) != shape_elements(&out->shape);
+    c->clear =
+        layout != LAYOUT_C4 && layout_elements(layout, &out->shape) != shape_elements(&out->shape);
     set_pattern(c, out, move->value);
     step->state = c;
     step->run = run_copies;
@@ -332,9 +333,8 @@ static int make_copies(struct maker *m, const struct layer *layer, const struct 
     for (int i = 0; i < move->n_pieces; i++) {
         const struct piece *p = &move->pieces[i];
         const struct shape *in = &m->plan->wires[layer->in[p->operand].wire].shape;
-        int rc = layout_block(layout) > 1
-                     ? add_blocked(c, &cap, p, in, &out->shape, layout, err)
-                     : add_dense(c, &cap, p, in, &out->shape, layout, err);
+        int rc = layout_block(layout) > 1 ? add_blocked(c, &cap, p, in, &out->shape, layout, err)
+                                          : add_dense(c, &cap, p, in, &out->shape, layout, err);
         if (rc < 0)
             return rc;
     }

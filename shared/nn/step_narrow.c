@@ -208,7 +208,7 @@ struct mean {
     int64_t n, channels, pixels;
     bool last; /* channels last, else plain */
     enum dtype in, out;
-    float scale, zero;     /* of the input */
+    float scale, zero; /* of the input */
     bool quantized;
     float out_scale, out_zero;
 };

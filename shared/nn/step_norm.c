@@ -30,14 +30,14 @@ static int norm_describe(struct maker *m, const struct layer *layer, enum layout
     if (rc < 0)
         return rc;
     dnnl_primitive_attr_set_scratchpad_mode(ret->attr, dnnl_scratchpad_mode_user);
-    dnnl_status_t status =
-        softmax ? dnnl_softmax_forward_primitive_desc_create(
-                      &ret->pd, m->engine, dnnl_forward_inference, dnnl_softmax_accurate, ret->md,
-                      ret->md, 1, ret->attr)
-                : dnnl_lrn_forward_primitive_desc_create(
-                      &ret->pd, m->engine, dnnl_forward_inference, dnnl_lrn_across_channels,
-                      ret->md, ret->md, layer->lrn.size, layer->lrn.alpha, layer->lrn.beta,
-                      layer->lrn.bias, ret->attr);
+    dnnl_status_t status = softmax
+                               ? dnnl_softmax_forward_primitive_desc_create(
+                                     &ret->pd, m->engine, dnnl_forward_inference,
+                                     dnnl_softmax_accurate, ret->md, ret->md, 1, ret->attr)
+                               : dnnl_lrn_forward_primitive_desc_create(
+                                     &ret->pd, m->engine, dnnl_forward_inference,
+                                     dnnl_lrn_across_channels, ret->md, ret->md, layer->lrn.size,
+                                     layer->lrn.alpha, layer->lrn.beta, layer->lrn.bias, ret->attr);
     return status == dnnl_success ? 0 : -ERR_UNIMPLEMENTED;
 }
 
@@ -64,5 +64,4 @@ static int make_norm(struct maker *m, const struct layer *layer, const struct ch
     return dnnl_step_build(m, step, p.pd, b, 2, err);
 }
 
-const struct implementation onednn_norm = {
-    .name = "onednn", .list = list_norm, .make = make_norm};
+const struct implementation onednn_norm = {.name = "onednn", .list = list_norm, .make = make_norm};

@@ -40,8 +40,8 @@ static int pool_describe(struct maker *m, const struct layer *layer, enum layout
         return rc;
     dnnl_primitive_attr_set_scratchpad_mode(ret->attr, dnnl_scratchpad_mode_user);
     dnnl_status_t status = dnnl_pooling_forward_primitive_desc_create(
-        &ret->pd, m->engine, dnnl_forward_inference, layer->pool.alg, ret->src, ret->dst,
-        strides, kernel, dilations, before, after, ret->attr);
+        &ret->pd, m->engine, dnnl_forward_inference, layer->pool.alg, ret->src, ret->dst, strides,
+        kernel, dilations, before, after, ret->attr);
     return status == dnnl_success ? 0 : -ERR_UNIMPLEMENTED;
 }
 
@@ -68,5 +68,4 @@ static int make_pool(struct maker *m, const struct layer *layer, const struct ch
     return dnnl_step_build(m, step, p.pd, b, 2, err);
 }
 
-const struct implementation onednn_pool = {
-    .name = "onednn", .list = list_pool, .make = make_pool};
+const struct implementation onednn_pool = {.name = "onednn", .list = list_pool, .make = make_pool};

@@ -13,11 +13,11 @@ void attributes_release(struct attributes *a)
 /* How the layer's numbers are scaled on their way: everything behind the accumulator can be
  * multiplied by 1 / output scale beforehand when no operation behind it minds. */
 struct scaling {
-    bool narrow;     /* 8-bit arithmetic */
-    bool folded;     /* 1 / output scale is in weights' scales, bias and posts */
-    float by;        /* that factor; 1 */
-    bool quantized;  /* the output is 8-bit */
-    float scale;     /* of the output */
+    bool narrow;    /* 8-bit arithmetic */
+    bool folded;    /* 1 / output scale is in weights' scales, bias and posts */
+    float by;       /* that factor; 1 */
+    bool quantized; /* the output is 8-bit */
+    float scale;    /* of the output */
     int32_t zero;
 };
 
@@ -152,9 +152,9 @@ static int add_post(struct maker *m, const struct layer *layer, int i, const str
     bool scale = post->kind == POST_SCALE;
     const_dnnl_memory_desc_t md = channel_md(m, layer, a);
     const float *values = scaled(m, post->values, wire->shape.dim[1], scale ? 1 : s->by);
-    int rc = dnnl_check(
-        dnnl_post_ops_append_binary(ops, scale ? dnnl_binary_mul : dnnl_binary_add, md), err,
-        "scale");
+    int rc =
+        dnnl_check(dnnl_post_ops_append_binary(ops, scale ? dnnl_binary_mul : dnnl_binary_add, md),
+                   err, "scale");
     return rc < 0 ? rc
                   : add_binding(a, DNNL_ARG_ATTR_MULTIPLE_POST_OP(at) | DNNL_ARG_SRC_1, md, -1,
                                 values, err);

@@ -11,7 +11,7 @@ struct attributes {
     struct binding bindings[MAX_BINDINGS];
     int n_owned;
     dnnl_memory_desc_t owned[MAX_BINDINGS]; /* what the bindings point to */
-    const float *bias; /* as the primitive takes it; NULL: none */
+    const float *bias;                      /* as the primitive takes it; NULL: none */
 };
 void attributes_release(struct attributes *a); /* for _cleanup_ */
 

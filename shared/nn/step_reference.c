@@ -11,11 +11,11 @@
 /* A value that the nodes read or write. */
 struct slot {
     int value;
-    int arg;               /* operand of the layer that holds it; -1: a constant or computed */
+    int arg; /* operand of the layer that holds it; -1: a constant or computed */
     bool constant;
-    bool real;             /* the operand is 8-bit, the value is what it stands for */
-    struct tensor tensor;  /* over an operand's memory, or a constant's */
-    struct tensor *made;   /* heap, while running */
+    bool real;            /* the operand is 8-bit, the value is what it stands for */
+    struct tensor tensor; /* over an operand's memory, or a constant's */
+    struct tensor *made;  /* heap, while running */
 };
 
 struct program {
@@ -186,8 +186,7 @@ static int load_operands(struct step *step, struct program *p, struct err *err)
 static int run_node(struct program *p, const struct node *node, struct err *err)
 {
     for (int i = 0; i < node->n_inputs; i++) {
-        struct slot *slot =
-            node->inputs[i] < 0 ? NULL : &p->slots[find_slot(p, node->inputs[i])];
+        struct slot *slot = node->inputs[i] < 0 ? NULL : &p->slots[find_slot(p, node->inputs[i])];
         p->in[i] = !slot ? NULL : slot->made ? slot->made : &slot->tensor;
     }
     for (int i = 0; i < node->n_outputs; i++)
@@ -216,10 +215,10 @@ static int store_outputs(struct step *step, struct program *p, struct err *err)
                            p->layer->name);
         if (p->outputs[i].quantize)
             for (int64_t k = 0; k < n; k++)
-                tensor_set_f64(&into, k,
-                               __builtin_rint(tensor_get_f64(from, k) /
-                                              (double)p->outputs[i].scale) +
-                                   p->outputs[i].zero);
+                tensor_set_f64(
+                    &into, k,
+                    __builtin_rint(tensor_get_f64(from, k) / (double)p->outputs[i].scale) +
+                        p->outputs[i].zero);
         else if (from->dtype != into.dtype)
             for (int64_t k = 0; k < n; k++)
                 tensor_set_f64(&into, k, tensor_get_f64(from, k));
@@ -270,7 +269,6 @@ static int make_reference(struct maker *m, const struct layer *layer, const stru
     int rc = build(m, p, err);
     if (rc < 0)
         return rc;
-    m->plan->own_needed = m->plan->own_needed || !m->tuning;
     step->info.implementation = "reference";
     step->run = run_reference;
     return 0;

@@ -15,7 +15,8 @@ int message_set(char **field, const char *text, struct err *err);
 int message_setf(char **field, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Appends to a repeated field of pointers (messages or strings), which takes the item over:
- * message_append(&state->finals, &state->n_finals, network, err). The item is not freed on failure. */
+ * message_append(&state->finals, &state->n_finals, network, err). The item is not freed on failure.
+ */
 #define message_append(array, n, item, err) message_append_pointer((void ***)(array), n, item, err)
 int message_append_pointer(void ***array, size_t *n, void *item, struct err *err);
 int message_append_text(char ***array, size_t *n, const char *text, struct err *err);

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The whole system with real parts, through the command line: the main job on the demo, what it leaves
-# behind, the same job again, and jobs that must fail with one clear sentence.
+# The whole system with real parts, through the command line: the main job on the demo, what it
+# leaves behind, the same job again, and jobs that must fail with one clear sentence.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 preset=${HONE_PRESET:-release}
@@ -31,7 +31,8 @@ fails() {
     out=$("$@" 2>&1 </dev/null)
     got=$?
     printf '%s (exit %s)\n' "$out" "$got"
-    [[ $got == "$code" ]] && grep -qE "$pattern" <<<"$out" && ! grep -qi "segmentation\|sanitizer" <<<"$out"
+    [[ $got == "$code" ]] && grep -qE "$pattern" <<<"$out" &&
+        ! grep -qi "segmentation\|sanitizer" <<<"$out"
 }
 
 # json FILE EXPRESSION: a Python expression over the parsed file `r` is true
@@ -58,12 +59,12 @@ check "model.onnx is one of the results and within the limit" json "$result" \
 check "ONNX Runtime gives the same accuracy within 0.2 point" json "$result" \
     'all(abs(x["value"] - x["peers"]["onnxruntime"]["value"]) <= 0.002 for x in r["results"])'
 check "every documented field is there" json "$result" \
-    'all(k in x for x in r["results"] for k in ("file metric value n p50_us p90_us threads batch macs "
-     "parameters bytes drop_points drop_upper95_points speedup_fp32 speedup_int8 peers").split())'
+    'all(k in x for x in r["results"] for k in ("file metric value n p50_us p90_us threads batch "
+     "macs parameters bytes drop_points drop_upper95_points speedup_fp32 speedup_int8 peers").split())'
 check "eval of the exported file gives the value that was reported" bash -c '
     "$1" eval "$2/model.onnx" --data "$3" --preprocess \
-        "$(python3 -c "import json,sys; print(json.load(open(sys.argv[1]))[\"inputs\"][\"preprocess\"])" \
-        "$2/manifest.json")" --json >"$2/eval.json" &&
+        "$(python3 -c "import json,sys
+print(json.load(open(sys.argv[1]))[\"inputs\"][\"preprocess\"])" "$2/manifest.json")" --json >"$2/eval.json" &&
     python3 - "$2" <<"PY"
 import json, sys
 e = json.load(open(sys.argv[1] + "/eval.json"))
@@ -75,12 +76,13 @@ PY' - "$hone" "$work/out" "$demo/data"
 check "the report is one file that loads nothing" bash -c \
     'grep -q "<svg" "$1" && ! grep -qE "<script|src=|https?://" "$1"' - "$work/out/report.html"
 
-"$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" --json >"$work/again.jsonl"
+"$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" --json \
+    >"$work/again.jsonl"
 check "the same job again reuses what was computed" bash -c \
     '[[ $(grep -c "\"type\":\"reused\"" "$1") -ge 5 ]]' - "$work/again.jsonl"
 check "and gives the same file" cmp "$work/out/model.onnx" "$work/out2/model.onnx"
-check "both jobs are listed as succeeded" bash -c '[[ $("$1" jobs --json |
-    python3 -c "import json,sys; t=sys.stdin.read(); print(t.count(\"succeeded\"))") -ge 2 ]]' - "$hone"
+check "both jobs are listed as succeeded" bash -c \
+    '[[ $("$1" jobs --json | grep -c "\"state\": \"succeeded\"") -ge 2 ]]' - "$hone"
 
 # ---- bad input ----
 optimize() { "$hone" optimize "$@" --out "$work/bad"; }
@@ -94,9 +96,13 @@ check "random bytes are no model" fails 1 "random.onnx" optimize "$work/random.o
 mkdir -p "$work/one/train/a" "$work/one/test/a"
 find "$demo/data/train" -name '*.png' | sort | head -n 20 | xargs cp -t "$work/one/train/a"
 find "$demo/data/test" -name '*.png' | sort | head -n 5 | xargs cp -t "$work/one/test/a"
-check "data with one class are refused" fails 1 "class" optimize "$demo/model.onnx" --data "$work/one"
+check "data with one class are refused" fails 1 "class" optimize "$demo/model.onnx" \
+    --data "$work/one"
 cp -r "$demo/data" "$work/many"
-for c in aa bb; do cp -r "$work/one/train/a" "$work/many/train/$c"; cp -r "$work/one/test/a" "$work/many/test/$c"; done
+for part in train test; do
+    cp -r "$work/one/$part/a" "$work/many/$part/aa"
+    cp -r "$work/one/$part/a" "$work/many/$part/bb"
+done
 check "more classes than outputs are refused with both numbers" fails 1 "12 classes.*10 outputs" \
     optimize "$demo/model.onnx" --data "$work/many"
 mkdir -p "$work/empty/train" "$work/empty/test"

@@ -1,4 +1,4 @@
-"""Engines to time: each runs one network for some seconds and gives its latencies in microseconds."""
+"""Engines to time: each runs one network for some seconds and gives latencies in microseconds."""
 import json
 import os
 import subprocess

@@ -39,7 +39,7 @@ def load(tar, part, per_class=None):
 
 
 def run_job(model, data, out, options):
-    """The whole job; returns seconds in all and until the first verified network, and result.json."""
+    """The whole job: seconds in all, seconds to the first verified network, result.json."""
     program = os.path.join(engines.TOP, "build/release/services/cli/hone")
     home = out + ".home"
     subprocess.run(["rm", "-rf", home, out], check=True)

@@ -1,4 +1,5 @@
-/* What is said about times, from given times; and the order of the runs. No clock is asserted on. */
+/* What is said about times, from given times; and the order of the runs. No clock is asserted on.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* bf16: what is asked for, where it is kept, how close it comes. The arithmetic may be emulated here. */
+/* bf16: what is asked for, where it is kept, how close it comes. The arithmetic may be emulated
+ * here. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +24,8 @@ static void network(struct mesh *m)
     mesh_attr_int(m, y, "axis", 1);
     y = mesh_conv(m, y, (struct mesh_conv){.ic = 32, .oc = 24, .kernel = 1});
     y = mesh_unary(m, OP_FLATTEN, mesh_unary(m, OP_GLOBAL_AVERAGE_POOL, y));
-    y = mesh_node(m, OP_GEMM, VALUES(y, mesh_normal(m, 0.2, DIMS(24, 5)), mesh_normal(m, 1, DIMS(5))));
+    y = mesh_node(m, OP_GEMM,
+                  VALUES(y, mesh_normal(m, 0.2, DIMS(24, 5)), mesh_normal(m, 1, DIMS(5))));
     mesh_output(m, y);
     mesh_finish(m);
 }
@@ -51,8 +53,7 @@ static void every_layer_that_can_computes_in_bf16(void **state)
     struct mesh m;
     network(&m);
     plan_emulate_bf16 = true;
-    const struct plan_options o = {
-        .batch = 2, .precision = PRECISION_BF16, .choose_by_name = true};
+    const struct plan_options o = {.batch = 2, .precision = PRECISION_BF16, .choose_by_name = true};
     struct plan *plan = mesh_check(&m, &o, 0.05, "bf16");
     plan_emulate_bf16 = false;
     assert_in_range(count_precision(plan, PRECISION_BF16), 5, 20);
@@ -83,7 +84,8 @@ static void a_hint_concerns_its_node_only(void **state)
         if (m.g->nodes[i]->op == OP_CONV && convs++ == 1)
             m.g->nodes[i]->hint = PRECISION_BF16;
     plan_emulate_bf16 = true;
-    struct plan *plan = mesh_check(&m, &(struct plan_options){.choose_by_name = true}, 0.05, "hint");
+    struct plan *plan =
+        mesh_check(&m, &(struct plan_options){.choose_by_name = true}, 0.05, "hint");
     assert_int_equal(count_precision(plan, PRECISION_BF16), 1);
     plan_free(plan);
     /* unless fp32 is asked for */

@@ -1,4 +1,5 @@
-/* Conversions between types, layouts and quantizations, each against element-by-element arithmetic. */
+/* Conversions between types, layouts and quantizations, each against element-by-element arithmetic.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -55,17 +56,18 @@ static void compare(const struct form *from, const struct form *to, const struct
                 if (from->quantized)
                     v = (v - from->zero) * (double)from->scale;
                 double want = to->quantized ? quantum_of(to, v) : v;
-                double slack = to->quantized              ? 1.001
+                double slack = to->quantized             ? 1.001
                                : to->dtype == DTYPE_BF16 ? fabs(v) / 128
-                                                          : 1e-5;
+                                                         : 1e-5;
                 if (!to->quantized && from->dtype == to->dtype)
                     slack = 0;
                 /* beside a tie both neighbours are right */
-                if (to->quantized && fabs(v / (double)to->scale - rint(v / (double)to->scale)) < 0.49)
+                if (to->quantized &&
+                    fabs(v / (double)to->scale - rint(v / (double)to->scale)) < 0.49)
                     slack = 0;
                 if (!(fabs(got - want) <= slack))
-                    fail_msg("%s: element %d,%d,%d is %g, not %g", what, (int)i, (int)c, (int)p, got,
-                             want);
+                    fail_msg("%s: element %d,%d,%d is %g, not %g", what, (int)i, (int)c, (int)p,
+                             got, want);
             }
 }
 
@@ -119,14 +121,16 @@ static void convert(const struct form *from, const struct form *to, const struct
 
 static const struct form floats = {.dtype = DTYPE_F32};
 static const struct form halves = {.dtype = DTYPE_BF16};
-static const struct form bytes_u8 = {.dtype = DTYPE_U8, .quantized = true, .scale = 0.03f, .zero = 77};
-static const struct form bytes_s8 = {.dtype = DTYPE_S8, .quantized = true, .scale = 0.02f, .zero = -5};
+static const struct form bytes_u8 = {
+    .dtype = DTYPE_U8, .quantized = true, .scale = 0.03f, .zero = 77};
+static const struct form bytes_s8 = {
+    .dtype = DTYPE_S8, .quantized = true, .scale = 0.02f, .zero = -5};
 
 static void between(const struct form *a, const struct form *b, unsigned layouts_a,
                     unsigned layouts_b)
 {
-    static const int64_t shapes[][4] = {{1, 3, 32, 32}, {2, 16, 7, 5}, {1, 17, 4, 9},
-                                        {3, 1, 6, 6},   {2, 32, 32, 16}};
+    static const int64_t shapes[][4] = {
+        {1, 3, 32, 32}, {2, 16, 7, 5}, {1, 17, 4, 9}, {3, 1, 6, 6}, {2, 32, 32, 16}};
     for (size_t k = 0; k < sizeof(shapes) / sizeof(shapes[0]); k++) {
         const struct shape s = shape_make(4, shapes[k]);
         for (int x = 0; x < LAYOUT_COUNT; x++)

@@ -102,9 +102,9 @@ static void huge_sums_saturate_upwards(void **state)
     int x = mesh_input(&m, DIMS(1, 64, 4, 8));
     int8_t q[16 * 64];
     memset(q, 127, sizeof(q));
-    int w = mesh_node(&m, OP_DEQUANTIZE_LINEAR,
-                      VALUES(mesh_constant(&m, DTYPE_S8, DIMS(16, 64, 1, 1), q),
-                             mesh_float(&m, 1e6f)));
+    int w =
+        mesh_node(&m, OP_DEQUANTIZE_LINEAR,
+                  VALUES(mesh_constant(&m, DTYPE_S8, DIMS(16, 64, 1, 1), q), mesh_float(&m, 1e6f)));
     int y = mesh_node(&m, OP_CONV, VALUES(mesh_qdq(&m, x, DTYPE_U8, 1, 0), w));
     mesh_output(&m, mesh_qdq(&m, y, DTYPE_U8, 1e-3f, 0));
     mesh_finish(&m);

@@ -33,10 +33,10 @@ static void fuses(struct mesh *m, int output, const char *fused)
 static const struct {
     enum op op;
     const char *fused;
-} activations[] = {{OP_RELU, "relu"},       {OP_LEAKY_RELU, "leakyrelu"},
-                   {OP_ELU, "elu"},         {OP_SIGMOID, "sigmoid"},
-                   {OP_TANH, "tanh"},       {OP_HARD_SIGMOID, "hardsigmoid"},
-                   {OP_CLIP, "clip"},       {OP_HARD_SWISH, "hardswish"}};
+} activations[] = {{OP_RELU, "relu"}, {OP_LEAKY_RELU, "leakyrelu"},
+                   {OP_ELU, "elu"},   {OP_SIGMOID, "sigmoid"},
+                   {OP_TANH, "tanh"}, {OP_HARD_SIGMOID, "hardsigmoid"},
+                   {OP_CLIP, "clip"}, {OP_HARD_SWISH, "hardswish"}};
 enum { N_ACTIVATIONS = sizeof(activations) / sizeof(activations[0]) };
 
 static int activation(struct mesh *m, enum op op, int x)
@@ -255,10 +255,10 @@ static void a_residual_network_keeps_one_layout(void **state)
     mesh_init(&m, 1);
     int x = mesh_input(&m, DIMS(DIM_BATCH, 16, 8, 8));
     int h = mesh_unary(&m, OP_RELU, mesh_conv(&m, x, conv16));
-    int y = mesh_unary(&m, OP_RELU,
-                       mesh_conv(&m, h,
-                                 (struct mesh_conv){
-                                     .ic = 16, .oc = 32, .kernel = 3, .pad = 1, .stride = 2}));
+    int y = mesh_unary(
+        &m, OP_RELU,
+        mesh_conv(&m, h,
+                  (struct mesh_conv){.ic = 16, .oc = 32, .kernel = 3, .pad = 1, .stride = 2}));
     y = mesh_conv(&m, y, (struct mesh_conv){.ic = 32, .oc = 32, .kernel = 3, .pad = 1});
     int s = mesh_node(&m, OP_SLICE,
                       VALUES(h, mesh_ints(&m, DIMS(0, 0)), mesh_ints(&m, DIMS(8, 8)),

@@ -90,8 +90,8 @@ static void convolutions_are_within_one_quantum(void **state)
 static void activations_behind_narrow_convolutions_are_fused(void **state)
 {
     (void)state;
-    static const enum op ops[] = {OP_RELU,         OP_LEAKY_RELU, OP_SIGMOID,   OP_TANH, OP_ELU,
-                                  OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
+    static const enum op ops[] = {OP_RELU, OP_LEAKY_RELU,   OP_SIGMOID,    OP_TANH,
+                                  OP_ELU,  OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         struct mesh m;
         mesh_init(&m, i);
@@ -199,7 +199,7 @@ static void products_are_within_one_quantum(void **state)
 static void moves_stay_in_8_bits(void **state)
 {
     (void)state;
-    static const char *const ops[] = {"Slice",   "Pad",     "Concat", "MaxPool",
+    static const char *const ops[] = {"Slice",   "Pad",       "Concat", "MaxPool",
                                       "Flatten", "Transpose", "Relu"};
     for (int i = 0; i < 7; i++) {
         struct mesh m;
@@ -355,8 +355,8 @@ static void a_value_is_quantized_once(void **state)
     struct plan *plan = mesh_check(&m, NULL, 1e-5, "two quantizations");
     int quantizations = 0;
     for (int i = 0; i < plan_n_steps(plan); i++)
-        quantizations += plan_step(plan, i)->from == PRECISION_FP32 &&
-                         plan_step(plan, i)->to == PRECISION_INT8;
+        quantizations +=
+            plan_step(plan, i)->from == PRECISION_FP32 && plan_step(plan, i)->to == PRECISION_INT8;
     assert_int_equal(quantizations, 1);
     plan_free(plan);
     mesh_release(&m);
@@ -375,7 +375,8 @@ static void a_quantized_block_needs_no_conversions(void **state)
                            conv = {.ic = 32, .oc = 32, .kernel = 3, .pad = 1};
     int h = mesh_unary(&m, OP_RELU, mesh_narrow_conv(&m, input_u8(&m, x, 117), stem));
     h = mesh_qdq(&m, h, DTYPE_U8, 0.01f, 0);
-    int y = mesh_qdq(&m, mesh_unary(&m, OP_RELU, mesh_narrow_conv(&m, h, down)), DTYPE_U8, 0.01f, 0);
+    int y =
+        mesh_qdq(&m, mesh_unary(&m, OP_RELU, mesh_narrow_conv(&m, h, down)), DTYPE_U8, 0.01f, 0);
     y = mesh_narrow_conv(&m, y, conv);
     int s = mesh_node(&m, OP_SLICE,
                       VALUES(h, mesh_ints(&m, DIMS(0, 0)), mesh_ints(&m, DIMS(8, 8)),
@@ -437,6 +438,35 @@ static void weights_that_are_not_symmetric_are_computed_in_floats(void **state)
     mesh_release(&m);
 }
 
+/* Large weights where pairs of products are added in 16 bits. */
+static void without_dot_products_large_weights_are_computed_in_floats(void **state)
+{
+    (void)state;
+    if (nn_has_int8()) {
+        print_message("skip: this CPU has 8-bit dot products\n");
+        skip();
+    }
+    for (int large = 0; large < 2; large++) {
+        struct mesh m;
+        mesh_init(&m, 1);
+        int x = mesh_input(&m, DIMS(DIM_BATCH, 4, 6, 6));
+        int8_t q[8 * 4];
+        for (int i = 0; i < 32; i++)
+            q[i] = (int8_t)(64 + (large && i % 2));
+        int w = mesh_node(&m, OP_DEQUANTIZE_LINEAR,
+                          VALUES(mesh_constant(&m, DTYPE_S8, DIMS(8, 4, 1, 1), q),
+                                 mesh_float(&m, 0.01f)));
+        int y = mesh_node(&m, OP_CONV, VALUES(mesh_qdq(&m, x, DTYPE_U8, 0.01f, 0), w));
+        mesh_output(&m, y);
+        mesh_finish(&m);
+        struct plan *plan = mesh_check(&m, NULL, 1e-5, "weights of 7 bits");
+        assert_int_equal(find_step(plan, "Conv")->precision,
+                         large ? PRECISION_FP32 : PRECISION_INT8);
+        plan_free(plan);
+        mesh_release(&m);
+    }
+}
+
 static void unsigned_weights_around_128_are_integers_too(void **state)
 {
     (void)state;
@@ -458,6 +488,8 @@ static void unsigned_weights_around_128_are_integers_too(void **state)
     mesh_release(&m);
 }
 
+/* Which layers compute in 8 bits is asserted on CPUs with 8-bit dot products; others compute what the
+ * file says in floats where they must. */
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -477,6 +509,7 @@ int main(void)
         cmocka_unit_test(a_quantized_block_needs_no_conversions),
         cmocka_unit_test(a_quantized_network_can_end_and_begin_in_8_bits),
         cmocka_unit_test(weights_that_are_not_symmetric_are_computed_in_floats),
+        cmocka_unit_test(without_dot_products_large_weights_are_computed_in_floats),
         cmocka_unit_test(unsigned_weights_around_128_are_integers_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

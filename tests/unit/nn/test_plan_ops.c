@@ -87,15 +87,16 @@ static void an_output_padding_of_a_transposed_convolution_counts(void **state)
     struct mesh m;
     mesh_init(&m, 3);
     int x = mesh_input(&m, DIMS(DIM_BATCH, 4, 6, 6));
-    int y = mesh_conv(&m, x,
-                      (struct mesh_conv){.ic = 4, .oc = 8, .kernel = 3, .pad = 1, .stride = 2,
-                                         .transposed = true});
+    int y =
+        mesh_conv(&m, x,
+                  (struct mesh_conv){
+                      .ic = 4, .oc = 8, .kernel = 3, .pad = 1, .stride = 2, .transposed = true});
     mesh_attr_ints(&m, y, "output_padding", DIMS(1, 0));
     check(&m, y, true, "output padding");
 }
 
-static const enum op activations[] = {OP_RELU,    OP_LEAKY_RELU,   OP_ELU,        OP_SIGMOID,
-                                      OP_TANH,    OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
+static const enum op activations[] = {OP_RELU, OP_LEAKY_RELU,   OP_ELU,        OP_SIGMOID,
+                                      OP_TANH, OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
 
 static int activation(struct mesh *m, enum op op, int x)
 {
@@ -133,8 +134,13 @@ static void arithmetic_broadcasts_as_numpy_does(void **state)
     static const struct {
         int rank;
         int64_t dims[4];
-    } others[] = {{4, {DIM_BATCH, 17, 5, 3}}, {4, {1, 17, 1, 1}}, {3, {17, 1, 1}}, {1, {3}},
-                  {0, {0}},                   {4, {DIM_BATCH, 17, 1, 1}}, {2, {5, 1}},
+    } others[] = {{4, {DIM_BATCH, 17, 5, 3}},
+                  {4, {1, 17, 1, 1}},
+                  {3, {17, 1, 1}},
+                  {1, {3}},
+                  {0, {0}},
+                  {4, {DIM_BATCH, 17, 1, 1}},
+                  {2, {5, 1}},
                   {4, {DIM_BATCH, 1, 5, 3}}};
     for (int swap = 0; swap < 2; swap++) {
         for (size_t o = 0; o < sizeof(others) / sizeof(others[0]); o++) {
@@ -145,7 +151,7 @@ static void arithmetic_broadcasts_as_numpy_does(void **state)
                 int x = mesh_input(&m, DIMS(DIM_BATCH, 17, 5, 3));
                 bool varies = others[o].rank > 0 && others[o].dims[0] == DIM_BATCH;
                 int y = o % 2 && !varies ? mesh_normal(&m, 1, others[o].rank, others[o].dims)
-                              : mesh_input(&m, others[o].rank, others[o].dims);
+                                         : mesh_input(&m, others[o].rank, others[o].dims);
                 if (ops[i] == OP_DIV) { /* away from zero */
                     int *divisor = swap ? &x : &y;
                     *divisor = mesh_binary(&m, OP_ADD, mesh_unary(&m, OP_SIGMOID, *divisor),
@@ -259,10 +265,10 @@ static void slices_equal_the_reference(void **state)
         char what[64];
         mesh_init(&m, s);
         int x = mesh_input(&m, DIMS(2, 33, 8, 6));
-        int y = mesh_node(&m, OP_SLICE,
-                          VALUES(x, mesh_ints(&m, 4, shapes[s].start),
-                                 mesh_ints(&m, 4, shapes[s].end), mesh_ints(&m, DIMS(0, 1, 2, 3)),
-                                 mesh_ints(&m, 4, shapes[s].step)));
+        int y =
+            mesh_node(&m, OP_SLICE,
+                      VALUES(x, mesh_ints(&m, 4, shapes[s].start), mesh_ints(&m, 4, shapes[s].end),
+                             mesh_ints(&m, DIMS(0, 1, 2, 3)), mesh_ints(&m, 4, shapes[s].step)));
         snprintf(what, sizeof(what), "slice %zu", s);
         check(&m, y, true, what);
     }
@@ -271,8 +277,10 @@ static void slices_equal_the_reference(void **state)
 static void pads_equal_the_reference(void **state)
 {
     (void)state;
-    static const int64_t pads[][8] = {{0, 0, 1, 2, 0, 0, 3, 4}, {0, 8, 0, 0, 0, 8, 0, 0},
-                                      {0, 3, 0, 1, 0, 5, 1, 0}, {1, 0, -1, 0, 0, 0, 2, -2}};
+    static const int64_t pads[][8] = {{0, 0, 1, 2, 0, 0, 3, 4},
+                                      {0, 8, 0, 0, 0, 8, 0, 0},
+                                      {0, 3, 0, 1, 0, 5, 1, 0},
+                                      {1, 0, -1, 0, 0, 0, 2, -2}};
     static const char *const modes[] = {"constant", "reflect", "edge"};
     for (size_t s = 0; s < sizeof(pads) / sizeof(pads[0]); s++) {
         for (int mode = 0; mode < (s == 0 ? 3 : 1); mode++) {
@@ -282,9 +290,9 @@ static void pads_equal_the_reference(void **state)
                 struct err err = {0};
                 mesh_init(&m, s);
                 int x = mesh_input(&m, DIMS(DIM_BATCH, 17, 8, 6));
-                int y = mesh_node(&m, OP_PAD,
-                                  VALUES(x, mesh_ints(&m, 8, pads[s]),
-                                         mesh_float(&m, value ? -1.5f : 0)));
+                int y = mesh_node(
+                    &m, OP_PAD,
+                    VALUES(x, mesh_ints(&m, 8, pads[s]), mesh_float(&m, value ? -1.5f : 0)));
                 must(graph_set_attr_string(m.g, mesh_of(&m, y), "mode", modes[mode], &err), &err);
                 snprintf(what, sizeof(what), "pad %zu %s", s, modes[mode]);
                 /* a padded batch is of fixed size */

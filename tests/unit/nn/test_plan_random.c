@@ -1,5 +1,5 @@
-/* Random small graphs, in floats and quantized, with branches, residuals, values that are read twice
- * or are outputs as well, against plain C. */
+/* Random small graphs, in floats and quantized, with branches, residuals, values that are read
+ * twice or are outputs as well, against plain C. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -59,8 +59,8 @@ static void add_conv(struct sketch *s, int from)
         c.stride = 1;
     c.pad = c.kernel / 2;
     bool narrow = s->quantized && below(s, 4);
-    int y = narrow ? mesh_narrow_conv(&s->m, s->values[from], c)
-                   : mesh_conv(&s->m, s->values[from], c);
+    int y =
+        narrow ? mesh_narrow_conv(&s->m, s->values[from], c) : mesh_conv(&s->m, s->values[from], c);
     keep(s, y, c.oc, (in[1] - 1) / c.stride + 1, (in[2] - 1) / c.stride + 1);
 }
 
@@ -125,8 +125,7 @@ static void add_pad(struct sketch *s, int from)
     const int64_t *in = s->shapes[from];
     int64_t extra = 1 + below(s, 8);
     int y = mesh_node(&s->m, OP_PAD,
-                      VALUES(s->values[from],
-                             mesh_ints(&s->m, DIMS(0, extra, 0, 1, 0, 0, 0, 0))));
+                      VALUES(s->values[from], mesh_ints(&s->m, DIMS(0, extra, 0, 1, 0, 0, 0, 0))));
     keep(s, y, in[0] + extra, in[1], in[2] + 1);
 }
 
@@ -184,9 +183,9 @@ static void random_graphs_compute_what_plain_c_computes(void **state)
     }
 }
 
-/* Rounding may differ by a quantum here and there (means of a few 8-bit numbers often lie just between
- * two), and what follows carries it on: no number may be far off, and the mean error is below half
- * a quantum. */
+/* Rounding may differ by a quantum here and there (means of a few 8-bit numbers often lie just
+ * between two), and what follows carries it on: no number may be far off, and the mean error is
+ * below half a quantum. */
 static void compare_loosely(const struct trial_run *t, uint64_t seed)
 {
     for (int i = 0; i < t->n_out; i++) {

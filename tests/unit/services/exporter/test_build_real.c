@@ -65,7 +65,9 @@ static void read_tar(const struct fs_map *map)
     int seen_train = 0, seen_test = 0;
     for (size_t at = 0; at + 512 < map->bytes;) {
         const char *head = (const char *)map->data + at;
-        const size_t bytes = strtoull(head + 124, NULL, 8);
+        size_t bytes = 0; /* eleven octal digits */
+        for (int k = 0; k < 11; k++)
+            bytes = bytes * 8 + (size_t)(head[124 + k] - '0');
         const uint8_t *data = (const uint8_t *)head + 512;
         if (head[156] == '0' && str_starts_with(head, "train/") && cifar->n_train < TRAIN &&
             seen_train++ % 97 == 0)
@@ -178,7 +180,8 @@ static struct graph *plain_int8(const struct graph *g)
     assert_int_equal(n, 20);
     for (int i = 0; i < n; i++)
         choices[i] = (struct quant_choice){names[i], PRECISION_INT8};
-    OK(quant_rewrite(g, choices, n, &ranges, NULL, &q, err));
+    const struct quant_options bits = {.weight_bits = nn_has_int8() ? 8 : 7};
+    OK(quant_rewrite(g, choices, n, &ranges, &bits, &q, err));
     OK(quant_correct_bias(g, q, &options, TRAIN, fill_train, NULL, err));
     return q;
 }

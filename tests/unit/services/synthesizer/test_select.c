@@ -81,8 +81,8 @@ static void the_k_best_paths_under_every_limit_are_those_of_brute_force(void **s
         rng_seed(&rng, seed);
         struct select_arc arcs[64];
         int n_nodes = 3 + (int)rng_below(&rng, 5), k = 1 + (int)rng_below(&rng, 5);
-        struct select_problem problem = {.n_nodes = n_nodes, .source = 0, .sink = n_nodes - 1,
-                                         .arcs = arcs};
+        struct select_problem problem = {
+            .n_nodes = n_nodes, .source = 0, .sink = n_nodes - 1, .arcs = arcs};
         problem.n_arcs = random_arcs(&rng, n_nodes, arcs);
         brute.problem = &problem;
         brute.n = 0;
@@ -161,8 +161,8 @@ static void an_unreachable_sink_gives_no_path(void **state)
 static void arcs_backwards_negative_or_nan_are_refused(void **state)
 {
     (void)state;
-    const struct select_arc bad[] = {{1, 0, 1, 1}, {0, 0, 1, 1}, {0, 1, -1, 1}, {0, 1, 1, NAN},
-                                     {0, 2, 1, 1}};
+    const struct select_arc bad[] = {
+        {1, 0, 1, 1}, {0, 0, 1, 1}, {0, 1, -1, 1}, {0, 1, 1, NAN}, {0, 2, 1, 1}};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         struct select_problem problem = {.n_nodes = 2, .sink = 1, .n_arcs = 1, .arcs = &bad[i]};
         struct select_options options = {.k = 1, .max_score = -1};
@@ -203,7 +203,8 @@ int main(void)
         cmocka_unit_test(a_score_limit_drops_what_is_above_it),
         cmocka_unit_test(an_unreachable_sink_gives_no_path),
         cmocka_unit_test(arcs_backwards_negative_or_nan_are_refused),
-        cmocka_unit_test(beyond_the_label_limit_both_ends_of_the_front_are_kept_and_it_says_inexact),
+        cmocka_unit_test(
+            beyond_the_label_limit_both_ends_of_the_front_are_kept_and_it_says_inexact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

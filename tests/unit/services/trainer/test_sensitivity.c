@@ -75,8 +75,12 @@ static int measure(const struct net *net, const struct sensitivity_options *opti
 
 static struct sensitivity_options options_of(int threads)
 {
-    return (struct sensitivity_options){
-        .threads = threads, .n = SAMPLES, .fill = fill, .precisions = int8_only, .n_precisions = 1};
+    return (struct sensitivity_options){.threads = threads,
+                                        .n = SAMPLES,
+                                        .fill = fill,
+                                        .precisions = int8_only,
+                                        .n_precisions = 1,
+                                        .weight_bits = nn_has_int8() ? 8 : 7};
 }
 
 static void scores_are_those_of_the_whole_network_with_one_layer_lowered(void **state)
@@ -97,7 +101,8 @@ static void scores_are_those_of_the_whole_network_with_one_layer_lowered(void **
     for (int i = 0; i < found.n; i++) {
         _cleanup_(graph_freep) struct graph *q = NULL;
         const struct quant_choice choice = {found.scores[i].layer, PRECISION_INT8};
-        assert_int_equal(quant_rewrite(net.g, &choice, 1, &ranges, NULL, &q, &err), 0);
+        const struct quant_options bits = {.weight_bits = options.weight_bits};
+        assert_int_equal(quant_rewrite(net.g, &choice, 1, &ranges, &bits, &q, &err), 0);
         assert_int_equal(infer_run(q, &infer, SAMPLES, fill, NULL, child, &err), 0);
         struct infer_metrics m;
         infer_metrics(child, parent, NULL, SAMPLES, 5, &m);
