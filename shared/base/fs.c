@@ -41,7 +41,7 @@ static int read_full(int fd, char *data, size_t bytes, const char *path, struct 
 
 int fs_read(const char *path, size_t max_bytes, void **ret_data, size_t *ret_bytes, struct err *err)
 {
-    _cleanup_(fs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    _cleanup_(fs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_errno(err, errno, "%s", path);
@@ -171,7 +171,7 @@ int fs_realpath(const char *path, char **ret_path, struct err *err)
 
 int fs_map(const char *path, struct fs_map *ret_map, struct err *err)
 {
-    _cleanup_(fs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    _cleanup_(fs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_errno(err, errno, "%s", path);

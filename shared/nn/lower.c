@@ -129,6 +129,8 @@ static bool passes_bf16(enum op op)
     case OP_RELU:
     case OP_LEAKY_RELU:
     case OP_CLIP:
+    case OP_PRELU:
+    case OP_RESIZE:
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
     case OP_CONCAT:
@@ -259,9 +261,11 @@ static lower_fn *lower_by_op(enum op op)
         [OP_MAX_POOL] = lower_pool,
         [OP_MUL] = lower_binary,
         [OP_PAD] = lower_move,
+        [OP_PRELU] = lower_prelu,
         [OP_QUANTIZE_LINEAR] = lower_quantize,
         [OP_RELU] = lower_unary,
         [OP_RESHAPE] = lower_alias,
+        [OP_RESIZE] = lower_resize,
         [OP_SIGMOID] = lower_unary,
         [OP_SLICE] = lower_move,
         [OP_SOFTMAX] = lower_softmax,
@@ -271,6 +275,7 @@ static lower_fn *lower_by_op(enum op op)
         [OP_TANH] = lower_unary,
         [OP_TRANSPOSE] = lower_move,
         [OP_UNSQUEEZE] = lower_alias,
+        [OP_UPSAMPLE] = lower_resize,
     };
     return table[op];
 }

@@ -179,6 +179,37 @@ static bool follow_channels(struct lower *l, const struct node *node, int value,
     return true;
 }
 
+/* PRelu with a slope for each channel. */
+static bool follow_prelu(struct lower *l, const struct node *node, int value, struct chain *c)
+{
+    struct shape shape = lower_shape(l, value);
+    const float *slopes = node->op == OP_PRELU && node->inputs[0] == value &&
+                                  c->n_posts < MAX_POSTS - 1
+                              ? channel_values(l, node->inputs[1], &shape)
+                              : NULL;
+    if (!slopes)
+        return false;
+    struct post *post = add_post(c);
+    post->kind = POST_SLOPE;
+    post->values = slopes;
+    name_fused(c, "prelu");
+    return true;
+}
+
+/* BatchNormalization (inference): scale and shift. */
+static bool follow_norm(struct lower *l, const struct node *node, int value, struct chain *c)
+{
+    const float *scale, *shift;
+    if (node->op != OP_BATCH_NORMALIZATION || node->inputs[0] != value ||
+        c->n_posts + 2 >= MAX_POSTS || !lower_norm_values(l, node, &scale, &shift))
+        return false;
+    *add_post(c) = (struct post){.kind = POST_SCALE, .values = scale};
+    *add_post(c) = (struct post){.kind = POST_SHIFT, .values = shift};
+    name_fused(c, "scale");
+    name_fused(c, "shift");
+    return true;
+}
+
 /* Addition of another tensor of the same shape. */
 static bool follow_add(struct lower *l, const struct node *node, int value, struct chain *c)
 {
@@ -275,6 +306,14 @@ static bool follow_quantize(struct lower *l, struct chain *c)
     return true;
 }
 
+static bool one_output(const struct lower *l, const struct node *node)
+{
+    for (int i = 1; i < node->n_outputs; i++)
+        if (lower_is_used(l, node->outputs[i]))
+            return false;
+    return true;
+}
+
 int chain_follow(struct lower *l, int value, unsigned allows, struct chain *ret, struct err *err)
 {
     (void)err;
@@ -289,14 +328,17 @@ int chain_follow(struct lower *l, int value, unsigned allows, struct chain *ret,
             break;
         }
         const struct node *node = l->g->nodes[reader];
-        if (l->taken[reader] || node->n_outputs != 1)
+        if (l->taken[reader] || !one_output(l, node))
             break;
         bool binary =
             node->op == OP_ADD || node->op == OP_SUB || node->op == OP_MUL || node->op == OP_DIV;
         bool fused =
             ((allows & CHAIN_UNARY) && follow_unary(l, node, ret)) ||
             (binary && (allows & CHAIN_CHANNELS) && follow_channels(l, node, ret->value, ret)) ||
-            (binary && (allows & CHAIN_ADD) && follow_add(l, node, ret->value, ret));
+            ((allows & CHAIN_CHANNELS) && follow_prelu(l, node, ret->value, ret)) ||
+            ((allows & CHAIN_CHANNELS) && follow_norm(l, node, ret->value, ret)) ||
+            (binary && (allows & CHAIN_ADD) && (ret->n_added == 0 || !(allows & CHAIN_QUANTIZE)) &&
+             follow_add(l, node, ret->value, ret));
         if (!fused)
             break;
         l->taken[reader] = true;

@@ -63,9 +63,9 @@ int lower_narrow_weights(struct lower *l, int value, int axis, int64_t channels,
     return 1;
 }
 
-/* Whether 8-bit products come out exactly here. Without 8-bit dot products (VNNI) oneDNN adds pairs of
- * products in 16 bits, where 255 * (64 + 64) is the most that fits, and halves the weights of signed
- * activations: such layers are computed in floats instead, as the file says. */
+/* Whether 8-bit products come out exactly here. Without 8-bit dot products (VNNI) oneDNN adds pairs
+ * of products in 16 bits, where 255 * (64 + 64) is the most that fits, and halves the weights of
+ * signed activations: such layers are computed in floats instead, as the file says. */
 static bool sums_are_exact(struct lower *l, int data, const struct tensor *weights)
 {
     if (nn_has_int8())
@@ -184,8 +184,8 @@ int lower_conv(struct lower *l, int index, struct err *err)
     int rc = lower_value(l, node->inputs[0], err);
     if (rc < 0)
         return rc;
-    int narrow = c.transposed ? 0
-                              : narrow_operands(l, node, 0, c.oc, &c.weights, &c.weight_scales, err);
+    int narrow =
+        c.transposed ? 0 : narrow_operands(l, node, 0, c.oc, &c.weights, &c.weight_scales, err);
     if (narrow < 0)
         return narrow;
     struct chain chain;

@@ -63,7 +63,7 @@ struct chain {
     char fused[96];
 };
 enum chain_allows {
-    CHAIN_ADD = 1,      /* residual additions of the same shape */
+    CHAIN_ADD = 1,      /* residual additions of the same shape; one where CHAIN_QUANTIZE is allowed */
     CHAIN_CHANNELS = 2, /* scale and shift for each channel */
     CHAIN_UNARY = 4,
     CHAIN_QUANTIZE = 8,
@@ -91,6 +91,10 @@ void lower_keep_scale(struct lower *l, struct layer *layer, int value);
 int lower_table(struct lower *l, struct layer *layer, int n_nodes, const int *nodes,
                 struct err *err);
 
+/* BatchNormalization as x * scale + shift for each channel, where it is that of inference and constant. */
+bool lower_norm_values(struct lower *l, const struct node *node, const float **ret_scale,
+                       const float **ret_shift);
+
 /* Each lowers the node if it can: 1 done, 0 not this way, negative code. */
 typedef int lower_fn(struct lower *l, int node, struct err *err);
 int lower_conv(struct lower *l, int node, struct err *err);
@@ -104,3 +108,5 @@ int lower_quantize(struct lower *l, int node, struct err *err);
 int lower_norm(struct lower *l, int node, struct err *err);
 int lower_softmax(struct lower *l, int node, struct err *err);
 int lower_lrn(struct lower *l, int node, struct err *err);
+int lower_prelu(struct lower *l, int node, struct err *err);
+int lower_resize(struct lower *l, int node, struct err *err);

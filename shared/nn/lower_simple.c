@@ -312,45 +312,65 @@ int lower_binary(struct lower *l, int index, struct err *err)
 
 /* ---- BatchNormalization: x * scale + shift ---- */
 
-static float *per_channel(struct lower *l, int64_t n)
+bool lower_norm_values(struct lower *l, const struct node *node, const float **ret_scale,
+                       const float **ret_shift)
 {
-    return arena_alloc(l->plan->arena, (size_t)n, sizeof(float));
+    struct shape x = lower_shape(l, node->inputs[0]);
+    if (x.rank < 2 || node->n_inputs != 5 || node_int(node, "training_mode", 0) != 0 ||
+        node_int(node, "spatial", 1) != 1)
+        return false;
+    const float *p[4]; /* scale, bias, mean, variance */
+    int64_t n = 0, channels = x.dim[1];
+    for (int i = 0; i < 4; i++) {
+        p[i] = lower_floats(l, node->inputs[1 + i], &n);
+        if (!p[i] || n != channels)
+            return false;
+    }
+    for (int i = 1; i < node->n_outputs; i++)
+        if (lower_is_used(l, node->outputs[i]))
+            return false;
+    float *scale = arena_alloc(l->plan->arena, (size_t)channels, sizeof(*scale));
+    float *shift = arena_alloc(l->plan->arena, (size_t)channels, sizeof(*shift));
+    if (!scale || !shift)
+        return false;
+    float epsilon = node_float(node, "epsilon", 1e-5f);
+    for (int64_t c = 0; c < channels; c++) {
+        scale[c] = (float)((double)p[0][c] / sqrt((double)p[3][c] + (double)epsilon));
+        shift[c] = p[1][c] - p[2][c] * scale[c];
+    }
+    *ret_scale = scale;
+    *ret_shift = shift;
+    return true;
+}
+
+/* A constant wire [1, C, 1, ...] for operands of this shape. */
+static int channel_wire(struct lower *l, const char *name, const struct shape *like,
+                        const float *values, struct err *err)
+{
+    struct shape vector = *like;
+    for (int d = 0; d < vector.rank; d++)
+        vector.dim[d] = d == 1 ? like->dim[1] : 1;
+    struct tensor *t = tensor_in_arena(l->plan->arena, DTYPE_F32, &vector, err);
+    if (!t)
+        return -ERR_RESOURCE_EXHAUSTED;
+    memcpy(t->data, values, tensor_bytes(t));
+    int w = lower_new_wire(l, name, &vector, DTYPE_F32, err);
+    if (w >= 0)
+        l->plan->wires[w].constant = t;
+    return w;
 }
 
 int lower_norm(struct lower *l, int index, struct err *err)
 {
     const struct node *node = l->g->nodes[index];
     struct shape x = lower_shape(l, node->inputs[0]);
-    if (!is_float(l, node->inputs[0]) || x.rank < 2 || x.rank > 5 ||
-        node_int(node, "training_mode", 0) != 0 || node_int(node, "spatial", 1) != 1 ||
-        node->n_inputs != 5)
+    const float *scale, *shift;
+    if (!is_float(l, node->inputs[0]) || x.rank > 5 ||
+        !lower_norm_values(l, node, &scale, &shift))
         return 0;
-    const float *p[4];
-    int64_t n = 0, channels = x.dim[1];
-    for (int i = 0; i < 4; i++) {
-        p[i] = lower_floats(l, node->inputs[1 + i], &n);
-        if (!p[i] || n != channels)
-            return 0;
-    }
-    for (int i = 1; i < node->n_outputs; i++)
-        if (lower_is_used(l, node->outputs[i]))
-            return 0;
-    struct shape vector = {.rank = x.rank};
-    for (int d = 0; d < x.rank; d++)
-        vector.dim[d] = d == 1 ? channels : 1;
-    struct tensor *scale = tensor_in_arena(l->plan->arena, DTYPE_F32, &vector, err);
-    float *shift = per_channel(l, channels);
-    if (!scale || !shift)
-        return err_oom(err, "a normalisation");
-    float *s = scale->data, epsilon = node_float(node, "epsilon", 1e-5f);
-    for (int64_t c = 0; c < channels; c++) { /* p: scale, bias, mean, variance */
-        s[c] = (float)((double)p[0][c] / sqrt((double)p[3][c] + (double)epsilon));
-        shift[c] = p[1][c] - p[2][c] * s[c];
-    }
-    int w = lower_new_wire(l, node->name, &vector, DTYPE_F32, err);
+    int w = channel_wire(l, node->name, &x, scale, err);
     if (w < 0)
         return w;
-    l->plan->wires[w].constant = scale;
     struct operand operand;
     int rc = lower_operand(l, node->inputs[0], &operand, err);
     struct chain chain;
@@ -364,12 +384,35 @@ int lower_norm(struct lower *l, int index, struct err *err)
     layer->alg = dnnl_binary_mul;
     layer->in[0] = operand;
     layer->in[1] = (struct operand){.wire = w, .dtype = DTYPE_F32};
-    if (chain.n_posts == MAX_POSTS)
-        return 0;
+    /* a chain leaves room for one more */
     memmove(&chain.posts[1], &chain.posts[0], (MAX_POSTS - 1) * sizeof(chain.posts[0]));
     chain.posts[0] = (struct post){.kind = POST_SHIFT, .values = shift};
     chain.n_posts++;
     rc = chain_finish(l, layer, 2, &chain, err);
+    return rc < 0 ? rc : 1;
+}
+
+/* ---- PRelu ---- */
+
+int lower_prelu(struct lower *l, int index, struct err *err)
+{
+    const struct node *node = l->g->nodes[index];
+    int x = node->inputs[0], slope = node->inputs[1];
+    struct shape shape = lower_shape(l, x), slopes = lower_shape(l, slope);
+    if (!is_float(l, x) || !is_float(l, slope) || shape.rank < 1 || shape.rank > 5 ||
+        slopes.rank > shape.rank || !plan_constant(l->plan, slope))
+        return 0;
+    struct operand operands[2];
+    int rc = lower_operand(l, x, &operands[0], err);
+    if (rc == 0)
+        rc = ranked_operand(l, node, slope, shape.rank, &operands[1], err);
+    if (rc < 0)
+        return rc;
+    struct layer *layer = lower_new_layer(l, LAYER_PRELU, node, 2, 1, err);
+    if (!layer)
+        return -ERR_RESOURCE_EXHAUSTED;
+    memcpy(layer->in, operands, sizeof(operands));
+    rc = lower_output(l, layer, 0, node->outputs[0], err);
     return rc < 0 ? rc : 1;
 }
 

@@ -43,6 +43,8 @@ const struct implementation *const *implementations_of(enum layer_kind kind)
         [LAYER_POOL] = {&onednn_pool},
         [LAYER_UNARY] = {&onednn_unary},
         [LAYER_BINARY] = {&onednn_binary},
+        [LAYER_PRELU] = {&onednn_binary},
+        [LAYER_RESIZE] = {&onednn_unary},
         [LAYER_MOVE] = {&move_copies},
         [LAYER_CONVERT] = {&convert_layer},
         [LAYER_TABLE] = {&narrow_table},
@@ -88,10 +90,12 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
     case LAYER_POOL:
     case LAYER_UNARY:
     case LAYER_BINARY:
+    case LAYER_PRELU:
+    case LAYER_RESIZE:
     case LAYER_LRN:
     case LAYER_MOVE:
         if (layer->precision == PRECISION_INT8)
-            blocked = LAYOUT_C4;
+            blocked = layer->kind == LAYER_MOVE ? LAYOUT_C4 : LAYOUT_LAST;
         pairs[n++] = (struct pair){LAYOUT_LAST, LAYOUT_LAST};
         pairs[n++] = (struct pair){blocked, blocked};
         pairs[n++] = (struct pair){LAYOUT_PLAIN, LAYOUT_PLAIN};

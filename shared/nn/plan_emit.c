@@ -179,7 +179,17 @@ static int need_instance(struct emit *e, int wire, enum dtype dtype, enum layout
     if (e->produced[wire] < 0)
         return err_set(err, ERR_INTERNAL, "value '%s' is read before it is made",
                        plan->wires[wire].name);
-    return convert_instance(e, e->produced[wire], dtype, layout, err);
+    int from = e->produced[wire];
+    struct form source = form_of(plan, &plan->instances[from]), target = source;
+    target.dtype = dtype;
+    target.layout = layout;
+    target.quantized = plan->wires[wire].quantized && dtype == plan->wires[wire].dtype;
+    if (!convert_is_direct(&source, &target)) {
+        from = need_instance(e, wire, plan->instances[from].dtype, LAYOUT_LAST, err);
+        if (from < 0)
+            return from;
+    }
+    return convert_instance(e, from, dtype, layout, err);
 }
 
 static int source_instances(struct emit *e, struct err *err)
@@ -220,7 +230,12 @@ static int private_instance(struct emit *e, const struct layer *layer, int insta
             own = e->last_reader[plan->instances[k].wire] <= (k == instance ? at : at - 1);
     for (int k = 0; k < layer->n_in; k++)
         readers += layer->in[k].wire == i->wire;
-    return own && readers == 1 ? instance : convert_instance(e, instance, i->dtype, i->layout, err);
+    if (own && readers == 1)
+        return instance;
+    int copy = convert_instance(e, instance, i->dtype, i->layout, err);
+    if (copy >= 0) /* for this layer alone: other readers must not find it */
+        e->first_of[plan->instances[copy].wire] = e->next_of[copy];
+    return copy;
 }
 
 static int emit_alias(struct emit *e, const struct layer *layer, struct err *err)

@@ -70,11 +70,11 @@ enum { MAX_POSTS = 8, MAX_SPATIAL = 3 };
 
 /* What follows the main operation, in order. */
 struct post {
-    enum { POST_UNARY, POST_ADD, POST_SCALE, POST_SHIFT } kind;
+    enum { POST_UNARY, POST_ADD, POST_SCALE, POST_SHIFT, POST_SLOPE } kind;
     dnnl_alg_kind_t alg; /* UNARY */
     float alpha, beta;
     int operand;         /* ADD: index into the layer's operands */
-    const float *values; /* SCALE, SHIFT: one for each output channel */
+    const float *values; /* SCALE, SHIFT, SLOPE (below 0): one for each output channel */
 };
 
 struct operand {
@@ -169,6 +169,8 @@ enum layer_kind {
     LAYER_POOL,
     LAYER_UNARY,
     LAYER_BINARY,
+    LAYER_PRELU,  /* operand 1: slopes below 0 */
+    LAYER_RESIZE, /* by whole factors (nearest), or linear between pixels' middles */
     LAYER_MOVE,
     LAYER_ALIAS,         /* the same bytes under another shape */
     LAYER_CONVERT,       /* QuantizeLinear and requantization */
@@ -194,7 +196,7 @@ struct layer {
         struct gemm gemm;
         struct pool pool;
         struct move move;
-        dnnl_alg_kind_t alg; /* BINARY, NARROW_BINARY */
+        dnnl_alg_kind_t alg; /* BINARY, NARROW_BINARY, RESIZE */
         struct softmax softmax;
         struct lrn lrn;
         uint8_t *table; /* TABLE: by the operand's byte */

@@ -174,7 +174,8 @@ double convert_estimate(const struct shape *shape, const struct form *from, cons
 {
     double n = (double)layout_elements(to->layout, shape);
     bool moves = from->layout != to->layout;
-    return 400 + n * (moves ? 0.35 : 0.15);
+    double ns = 400 + n * (moves ? 0.35 : 0.15);
+    return convert_is_direct(from, to) ? ns : 2 * ns;
 }
 
 /* ---- QuantizeLinear ---- */
@@ -191,9 +192,12 @@ static struct form wire_form(const struct wire *w, enum dtype dtype, enum layout
 static int list_convert(struct maker *m, const struct layer *layer, enum layout in, enum layout out,
                         struct choices *choices, struct err *err)
 {
-    (void)m, (void)layer;
+    const struct wire *from = &m->plan->wires[layer->in[0].wire];
+    const struct wire *to = &m->plan->wires[layer->out[0]];
+    const struct form a = wire_form(from, layer->in[0].dtype, in);
+    const struct form b = wire_form(to, to->dtype, out);
     const struct choice choice = {.by = &convert_layer, .in = in, .out = out};
-    return choices_add(choices, &choice, err);
+    return convert_is_direct(&a, &b) ? choices_add(choices, &choice, err) : 0;
 }
 
 static int make_convert(struct maker *m, const struct layer *layer, const struct choice *choice,

@@ -260,10 +260,27 @@ static int (*pick(const struct form *from, const struct form *to))(struct step *
     return NULL;
 }
 
-int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
-                        const struct form *from, const struct form *to, struct err *err)
+bool convert_is_direct(const struct form *from, const struct form *to)
 {
+    return (from->layout != LAYOUT_C4 && to->layout != LAYOUT_C4) || from->layout == to->layout ||
+           pick(from, to);
+}
+
+int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
+                        const struct form *given_from, const struct form *given_to,
+                        struct err *err)
+{
+    struct form ends[2] = {*given_from, *given_to};
+    const struct form *from = &ends[0], *to = &ends[1];
     int (*run)(struct step *, struct err *) = pick(from, to);
+    if (!run && layout_possible(LAYOUT_LAST, shape) &&
+        layout_canonical(LAYOUT_LAST, shape) == LAYOUT_PLAIN) {
+        /* One channel or one pixel: the same bytes under two names. */
+        for (int i = 0; i < 2; i++)
+            if (ends[i].layout == LAYOUT_PLAIN)
+                ends[i].layout = LAYOUT_LAST;
+        run = pick(from, to);
+    }
     if (!run)
         return 0;
     struct narrow_convert *c = arena_alloc(m->arena, 1, sizeof(*c));

@@ -1,4 +1,4 @@
-/* Activations and arithmetic of two tensors on oneDNN. */
+/* Activations, arithmetic of two tensors and resizing on oneDNN. */
 #include "shared/nn/step_post.h"
 
 /* ---- activations ---- */
@@ -24,17 +24,23 @@ static int unary_describe(struct maker *m, const struct layer *layer, enum layou
     const struct wire *dst = &m->plan->wires[layer->out[0]];
     const struct post *post = &layer->posts[0];
     /* A scalar has one element, a tensor of rank above 5 is one row. */
-    struct shape shape = src->shape;
-    if (shape.rank > 5)
-        shape = shape_make(1, (int64_t[]){shape_elements(&src->shape)});
-    ret->src = layout_md(layout, &shape, layer->in[0].dtype);
-    ret->dst = layout_md(layout, &shape, dst->dtype);
+    struct shape from = src->shape, to = dst->shape;
+    if (from.rank > 5)
+        from = to = shape_make(1, (int64_t[]){shape_elements(&src->shape)});
+    ret->src = layout_md(layout, &from, layer->in[0].dtype);
+    ret->dst = layout_md(layout, &to, dst->dtype);
     if (!ret->src || !ret->dst)
         return -ERR_UNIMPLEMENTED;
     int rc = dnnl_check(dnnl_primitive_attr_create(&ret->attr), err, "activation");
     if (rc < 0)
         return rc;
     dnnl_primitive_attr_set_scratchpad_mode(ret->attr, dnnl_scratchpad_mode_user);
+    if (layer->kind == LAYER_RESIZE) {
+        dnnl_status_t resize = dnnl_resampling_forward_primitive_desc_create(
+            &ret->pd, m->engine, dnnl_forward_inference, layer->alg, NULL, ret->src, ret->dst,
+            ret->attr);
+        return resize == dnnl_success ? 0 : -ERR_UNIMPLEMENTED;
+    }
     dnnl_status_t status = dnnl_eltwise_forward_primitive_desc_create(
         &ret->pd, m->engine, dnnl_forward_inference, post->alg, ret->src, ret->dst, post->alpha,
         post->beta, ret->attr);
@@ -98,8 +104,13 @@ static int binary_describe(struct maker *m, const struct layer *layer, enum layo
     int rc = attributes_make(m, layer, NULL, NULL, 0, 0, layout, &ret->attributes, err);
     if (rc < 0)
         return rc;
-    dnnl_status_t status = dnnl_binary_primitive_desc_create(
-        &ret->pd, m->engine, layer->alg, ret->a, ret->b, ret->dst, ret->attributes.attr);
+    dnnl_status_t status =
+        layer->kind == LAYER_PRELU
+            ? dnnl_prelu_forward_primitive_desc_create(&ret->pd, m->engine, dnnl_forward_inference,
+                                                       ret->a, ret->b, ret->dst,
+                                                       ret->attributes.attr)
+            : dnnl_binary_primitive_desc_create(&ret->pd, m->engine, layer->alg, ret->a, ret->b,
+                                                ret->dst, ret->attributes.attr);
     return status == dnnl_success ? 0 : -ERR_UNIMPLEMENTED;
 }
 
@@ -122,8 +133,9 @@ static int make_binary(struct maker *m, const struct layer *layer, const struct 
         rc = dnnl_find_implementation(p.pd, choice->name, err);
     if (rc < 0)
         return rc;
+    int second = layer->kind == LAYER_PRELU ? DNNL_ARG_WEIGHTS : DNNL_ARG_SRC_1;
     struct binding b[MAX_BINDINGS] = {{DNNL_ARG_SRC_0, p.a, 0, NULL},
-                                      {DNNL_ARG_SRC_1, p.b, 1, NULL},
+                                      {second, p.b, 1, NULL},
                                       {DNNL_ARG_DST, p.dst, 2, NULL}};
     int n = 3;
     for (int i = 0; i < p.attributes.n_bindings; i++)

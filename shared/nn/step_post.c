@@ -151,6 +151,12 @@ static int add_post(struct maker *m, const struct layer *layer, int i, const str
     }
     bool scale = post->kind == POST_SCALE;
     const_dnnl_memory_desc_t md = channel_md(m, layer, a);
+    if (post->kind == POST_SLOPE) {
+        int slope = dnnl_check(dnnl_post_ops_append_prelu(ops, 1 << 1), err, "slopes");
+        return slope < 0 ? slope
+                         : add_binding(a, DNNL_ARG_ATTR_MULTIPLE_POST_OP(at) | DNNL_ARG_WEIGHTS, md,
+                                       -1, post->values, err);
+    }
     const float *values = scaled(m, post->values, wire->shape.dim[1], scale ? 1 : s->by);
     int rc =
         dnnl_check(dnnl_post_ops_append_binary(ops, scale ? dnnl_binary_mul : dnnl_binary_add, md),

@@ -112,8 +112,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     run(g);
     cut(g);
     (void)graph_make_batch_symbolic(g, &err);
-    if (pass_simplify(g, &err) < 0)
-        fail("simplify", &err);
+    if (pass_simplify(g, &err) < 0) {
+        /* only what folding brings to light may be wrong still: Gather's indices */
+        if (!strstr(err.message, "(Gather): index"))
+            fail("simplify", &err);
+        graph_free(g);
+        return 0;
+    }
     run(g);
     copy = again(g);
     run(copy);

@@ -184,7 +184,9 @@ static inline int mesh_qdq(struct mesh *m, int x, enum dtype dtype, float scale,
     return mesh_node(m, OP_DEQUANTIZE_LINEAR, VALUES(q, s, z));
 }
 
-/* A float constant as s8 with a scale for each index of `axis`, behind DequantizeLinear. */
+/* A float constant as s8 with a scale for each index of `axis`, behind DequantizeLinear. Of 7 bits
+ * where the CPU lacks 8-bit dot products, for layers of 8 bits would be computed in floats there.
+ */
 static inline int mesh_narrow(struct mesh *m, int constant, int axis)
 {
     const struct tensor *t = m->g->values[constant]->constant;
@@ -193,10 +195,11 @@ static inline int mesh_narrow(struct mesh *m, int constant, int axis)
         inner *= t->shape.dim[d];
     float *scales = calloc((size_t)n, sizeof(*scales));
     int8_t *q = calloc((size_t)total, 1);
+    const float most = nn_has_int8() ? 127 : 64;
     assert_non_null(scales);
     assert_non_null(q);
     for (int64_t i = 0; i < total; i++)
-        scales[i / inner % n] = fmaxf(scales[i / inner % n], fabsf(((float *)t->data)[i]) / 127);
+        scales[i / inner % n] = fmaxf(scales[i / inner % n], fabsf(((float *)t->data)[i]) / most);
     for (int64_t i = 0; i < total; i++)
         q[i] = (int8_t)lrintf(((float *)t->data)[i] / fmaxf(scales[i / inner % n], 1e-9f));
     int w = mesh_constant(m, DTYPE_S8, t->shape.rank, t->shape.dim, q);

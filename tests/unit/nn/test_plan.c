@@ -139,7 +139,7 @@ static void a_network_of_reference_steps_is_exact(void **state)
 static void an_implementation_can_be_forced(void **state)
 {
     (void)state;
-    if (strncmp(nn_isa(), "avx2", 4) < 0) {
+    if (strncmp(nn_isa(), "avx", 3) != 0) {
         print_message("skip: this CPU has one implementation only\n");
         skip();
     }

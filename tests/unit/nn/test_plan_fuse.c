@@ -114,6 +114,23 @@ static void factors_and_terms_for_each_channel_are_fused(void **state)
     fuses(&m, y, "bias+scale+shift+scale+relu");
 }
 
+static void batch_normalisation_and_slopes_are_fused(void **state)
+{
+    (void)state;
+    struct mesh m;
+    mesh_init(&m, 1);
+    int x = mesh_input(&m, DIMS(DIM_BATCH, 16, 9, 7));
+    int variance = mesh_normal(&m, 1, DIMS(16));
+    float *v = m.g->values[variance]->constant->data;
+    for (int i = 0; i < 16; i++)
+        v[i] = 0.1f + fabsf(v[i]);
+    int y = mesh_node(&m, OP_BATCH_NORMALIZATION,
+                      VALUES(mesh_conv(&m, x, conv16), mesh_normal(&m, 1, DIMS(16)),
+                             mesh_normal(&m, 1, DIMS(16)), mesh_normal(&m, 1, DIMS(16)), variance));
+    fuses(&m, mesh_binary(&m, OP_PRELU, y, mesh_normal(&m, 1, DIMS(16, 1, 1))),
+          "bias+scale+shift+prelu");
+}
+
 /* conv -> + residual -> relu; the residual is another layer's output, so its memory serves. */
 static void a_residual_addition_is_in_place(void **state)
 {
@@ -266,7 +283,7 @@ static void a_residual_network_keeps_one_layout(void **state)
     s = mesh_node(&m, OP_PAD, VALUES(s, mesh_ints(&m, DIMS(0, 8, 0, 0, 0, 8, 0, 0))));
     y = mesh_unary(&m, OP_RELU, mesh_binary(&m, OP_ADD, y, s));
     y = mesh_unary(&m, OP_GLOBAL_AVERAGE_POOL, y);
-    struct plan *plan = compiled(&m, mesh_unary(&m, OP_FLATTEN, y), false, "stage change");
+    struct plan *plan = compiled(&m, mesh_unary(&m, OP_FLATTEN, y), true, "stage change");
     assert_in_range(count_steps(plan, STEP_CONVERT), 0, 1);
     assert_int_equal(count_steps(plan, STEP_COMPUTE), 5);
     plan_free(plan);
@@ -298,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_bias_added_behind_a_product_is_its_bias),
         cmocka_unit_test(gates_of_two_nodes_are_one_activation),
         cmocka_unit_test(factors_and_terms_for_each_channel_are_fused),
+        cmocka_unit_test(batch_normalisation_and_slopes_are_fused),
         cmocka_unit_test(a_residual_addition_is_in_place),
         cmocka_unit_test(a_residual_that_is_needed_again_survives),
         cmocka_unit_test(of_two_convolutions_one_takes_the_addition),

@@ -448,6 +448,69 @@ static void batch_normalisation_equals_the_reference(void **state)
     }
 }
 
+static void slopes_below_zero_equal_the_reference(void **state)
+{
+    (void)state;
+    static const struct {
+        int rank;
+        int64_t dims[4];
+    } slopes[] = {{3, {17, 1, 1}}, {1, {1}}, {3, {17, 5, 3}}, {0, {0}}, {1, {3}}};
+    for (int fused = 0; fused < 2; fused++) {
+        for (size_t i = 0; i < sizeof(slopes) / sizeof(slopes[0]); i++) {
+            struct mesh m;
+            char what[64];
+            mesh_init(&m, i);
+            int x = mesh_input(&m, DIMS(DIM_BATCH, 17, 5, 3));
+            if (fused)
+                x = mesh_conv(&m, x, (struct mesh_conv){.ic = 17, .oc = 17, .kernel = 1});
+            int slope = mesh_normal(&m, 1, slopes[i].rank, slopes[i].dims);
+            snprintf(what, sizeof(what), "PRelu %zu", i);
+            check(&m, mesh_binary(&m, OP_PRELU, x, slope), i < 2, what);
+        }
+    }
+}
+
+static void resizing_equals_the_reference(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *mode, *coordinates, *rounding;
+        float scale[2];
+        bool fast;
+    } cases[] = {{"nearest", "asymmetric", "floor", {2, 2}, true},
+                 {"nearest", "asymmetric", "floor", {3, 1}, true},
+                 {"nearest", "half_pixel", "round_prefer_floor", {2, 4}, true},
+                 {"nearest", "half_pixel", "round_prefer_ceil", {3, 5}, true},
+                 {"nearest", "asymmetric", "round_prefer_floor", {4, 2}, false},
+                 {"nearest", "half_pixel", "round_prefer_floor", {1.5f, 0.5f}, false},
+                 {"linear", "half_pixel", "floor", {2, 2}, true},
+                 {"linear", "half_pixel", "floor", {1.5f, 2.5f}, true},
+                 {"linear", "half_pixel", "floor", {0.5f, 0.5f}, true},
+                 {"linear", "align_corners", "floor", {2, 2}, false},
+                 {"linear", "asymmetric", "floor", {2, 2}, false},
+                 {"cubic", "half_pixel", "floor", {2, 2}, false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (int64_t channels = 3; channels < 40; channels += 13) {
+            struct mesh m;
+            struct err err = {0};
+            char what[64];
+            mesh_init(&m, i);
+            int x = mesh_input(&m, DIMS(DIM_BATCH, channels, 6, 8));
+            const float scales[] = {1, 1, cases[i].scale[0], cases[i].scale[1]};
+            int in[3] = {x, -1, mesh_constant(&m, DTYPE_F32, DIMS(4), scales)};
+            int y = mesh_node(&m, OP_RESIZE, 3, in);
+            struct node *node = mesh_of(&m, y);
+            must(graph_set_attr_string(m.g, node, "mode", cases[i].mode, &err), &err);
+            must(graph_set_attr_string(m.g, node, "nearest_mode", cases[i].rounding, &err), &err);
+            must(graph_set_attr_string(m.g, node, "coordinate_transformation_mode",
+                                       cases[i].coordinates, &err),
+                 &err);
+            snprintf(what, sizeof(what), "resize %zu", i);
+            check(&m, y, cases[i].fast, what);
+        }
+    }
+}
+
 static void what_onednn_lacks_runs_on_the_reference(void **state)
 {
     (void)state;
@@ -487,6 +550,8 @@ int main(void)
         cmocka_unit_test(softmax_along_each_axis_equals_the_reference),
         cmocka_unit_test(local_response_normalisation_equals_the_reference),
         cmocka_unit_test(batch_normalisation_equals_the_reference),
+        cmocka_unit_test(slopes_below_zero_equal_the_reference),
+        cmocka_unit_test(resizing_equals_the_reference),
         cmocka_unit_test(what_onednn_lacks_runs_on_the_reference),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
