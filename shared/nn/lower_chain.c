@@ -183,10 +183,10 @@ static bool follow_channels(struct lower *l, const struct node *node, int value,
 static bool follow_prelu(struct lower *l, const struct node *node, int value, struct chain *c)
 {
     struct shape shape = lower_shape(l, value);
-    const float *slopes = node->op == OP_PRELU && node->inputs[0] == value &&
-                                  c->n_posts < MAX_POSTS - 1
-                              ? channel_values(l, node->inputs[1], &shape)
-                              : NULL;
+    const float *slopes =
+        node->op == OP_PRELU && node->inputs[0] == value && c->n_posts < MAX_POSTS - 1
+            ? channel_values(l, node->inputs[1], &shape)
+            : NULL;
     if (!slopes)
         return false;
     struct post *post = add_post(c);

@@ -63,7 +63,7 @@ struct chain {
     char fused[96];
 };
 enum chain_allows {
-    CHAIN_ADD = 1,      /* residual additions of the same shape; one where CHAIN_QUANTIZE is allowed */
+    CHAIN_ADD = 1, /* residual additions of the same shape; one where CHAIN_QUANTIZE is allowed */
     CHAIN_CHANNELS = 2, /* scale and shift for each channel */
     CHAIN_UNARY = 4,
     CHAIN_QUANTIZE = 8,
@@ -91,7 +91,8 @@ void lower_keep_scale(struct lower *l, struct layer *layer, int value);
 int lower_table(struct lower *l, struct layer *layer, int n_nodes, const int *nodes,
                 struct err *err);
 
-/* BatchNormalization as x * scale + shift for each channel, where it is that of inference and constant. */
+/* BatchNormalization as x * scale + shift for each channel, where it is that of inference and
+ * constant. */
 bool lower_norm_values(struct lower *l, const struct node *node, const float **ret_scale,
                        const float **ret_shift);
 

@@ -8,7 +8,8 @@ static bool is(const struct node *node, const char *attr, const char *otherwise,
     return strcmp(node_string(node, attr, otherwise), text) == 0;
 }
 
-/* Every output pixel's middle lies where output size / input size puts it, so that sizes say all. */
+/* Every output pixel's middle lies where output size / input size puts it, so that sizes say all.
+ */
 static bool scales_follow_from_sizes(struct lower *l, const struct node *node,
                                      const struct shape *x, const struct shape *y)
 {
@@ -17,10 +18,9 @@ static bool scales_follow_from_sizes(struct lower *l, const struct node *node,
         lower_floats(l, node->inputs[3], &n) && n > 0) /* an empty tensor is one left out */
         return true;
     int input = node->since >= 11 ? 2 : 1;
-    const float *scales =
-        node->n_inputs > input && node->inputs[input] >= 0
-            ? lower_floats(l, node->inputs[input], &n)
-            : NULL;
+    const float *scales = node->n_inputs > input && node->inputs[input] >= 0
+                              ? lower_floats(l, node->inputs[input], &n)
+                              : NULL;
     if (!scales || n != x->rank)
         return false;
     for (int d = 0; d < x->rank; d++)
@@ -46,7 +46,8 @@ static bool repeats(const struct node *node, const struct shape *x, const struct
 
 static bool between_middles(const struct node *node)
 {
-    return node->since >= 11 && is(node, "coordinate_transformation_mode", "half_pixel", "half_pixel");
+    return node->since >= 11 &&
+           is(node, "coordinate_transformation_mode", "half_pixel", "half_pixel");
 }
 
 int lower_resize(struct lower *l, int index, struct err *err)

@@ -365,8 +365,7 @@ int lower_norm(struct lower *l, int index, struct err *err)
     const struct node *node = l->g->nodes[index];
     struct shape x = lower_shape(l, node->inputs[0]);
     const float *scale, *shift;
-    if (!is_float(l, node->inputs[0]) || x.rank > 5 ||
-        !lower_norm_values(l, node, &scale, &shift))
+    if (!is_float(l, node->inputs[0]) || x.rank > 5 || !lower_norm_values(l, node, &scale, &shift))
         return 0;
     int w = channel_wire(l, node->name, &x, scale, err);
     if (w < 0)

@@ -267,8 +267,7 @@ bool convert_is_direct(const struct form *from, const struct form *to)
 }
 
 int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
-                        const struct form *given_from, const struct form *given_to,
-                        struct err *err)
+                        const struct form *given_from, const struct form *given_to, struct err *err)
 {
     struct form ends[2] = {*given_from, *given_to};
     const struct form *from = &ends[0], *to = &ends[1];

@@ -134,9 +134,8 @@ static int make_binary(struct maker *m, const struct layer *layer, const struct 
     if (rc < 0)
         return rc;
     int second = layer->kind == LAYER_PRELU ? DNNL_ARG_WEIGHTS : DNNL_ARG_SRC_1;
-    struct binding b[MAX_BINDINGS] = {{DNNL_ARG_SRC_0, p.a, 0, NULL},
-                                      {second, p.b, 1, NULL},
-                                      {DNNL_ARG_DST, p.dst, 2, NULL}};
+    struct binding b[MAX_BINDINGS] = {
+        {DNNL_ARG_SRC_0, p.a, 0, NULL}, {second, p.b, 1, NULL}, {DNNL_ARG_DST, p.dst, 2, NULL}};
     int n = 3;
     for (int i = 0; i < p.attributes.n_bindings; i++)
         b[n++] = p.attributes.bindings[i];

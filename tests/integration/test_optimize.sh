@@ -60,11 +60,13 @@ check "ONNX Runtime gives the same accuracy within 0.2 point" json "$result" \
     'all(abs(x["value"] - x["peers"]["onnxruntime"]["value"]) <= 0.002 for x in r["results"])'
 check "every documented field is there" json "$result" \
     'all(k in x for x in r["results"] for k in ("file metric value n p50_us p90_us threads batch "
-     "macs parameters bytes drop_points drop_upper95_points speedup_fp32 speedup_int8 peers").split())'
+     "macs parameters bytes drop_points drop_upper95_points speedup_fp32 "
+     "speedup_int8 peers").split())'
 check "eval of the exported file gives the value that was reported" bash -c '
     "$1" eval "$2/model.onnx" --data "$3" --preprocess \
         "$(python3 -c "import json,sys
-print(json.load(open(sys.argv[1]))[\"inputs\"][\"preprocess\"])" "$2/manifest.json")" --json >"$2/eval.json" &&
+print(json.load(open(sys.argv[1]))[\"inputs\"][\"preprocess\"])" "$2/manifest.json")" \
+        --json >"$2/eval.json" &&
     python3 - "$2" <<"PY"
 import json, sys
 e = json.load(open(sys.argv[1] + "/eval.json"))

@@ -228,7 +228,7 @@ static void moves_stay_in_8_bits(void **state)
 {
     (void)state;
     static const char *const ops[] = {"Slice",   "Pad",       "Concat", "MaxPool",
-                                      "Flatten", "Transpose", "Relu", "Resize"};
+                                      "Flatten", "Transpose", "Relu",   "Resize"};
     for (int i = 0; i < 8; i++) {
         struct mesh m;
         mesh_init(&m, (uint64_t)i);
@@ -258,9 +258,9 @@ static void moves_stay_in_8_bits(void **state)
             mesh_attr_ints(&m, y, "perm", DIMS(0, 2, 3, 1));
             break;
         case 7:
-            y = mesh_node(&m, OP_RESIZE,
-                          VALUES(q, -1,
-                                 mesh_constant(&m, DTYPE_F32, DIMS(4), (float[]){1, 1, 2, 2})));
+            y = mesh_node(
+                &m, OP_RESIZE,
+                VALUES(q, -1, mesh_constant(&m, DTYPE_F32, DIMS(4), (float[]){1, 1, 2, 2})));
             break;
         default:
             y = mesh_unary(&m, OP_RELU, q);
