@@ -131,6 +131,11 @@ function(hone_tests)
       target_compile_definitions(${target} PRIVATE HONE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
         HONE_BINARY_DIR="${CMAKE_BINARY_DIR}")
       add_dependencies(tests ${target})
+      # The command line's tests start the programs.
+      if(folder STREQUAL "unit/services/cli")
+        add_dependencies(${target} hone hone-ingest hone-profiler hone-synthesizer hone-trainer
+                         hone-exporter)
+      endif()
       string(APPEND listing "${CMAKE_BINARY_DIR}/tests/${folder}/${stem}\n")
     endforeach()
     file(WRITE ${CMAKE_BINARY_DIR}/tests.txt "${listing}")
