@@ -261,7 +261,7 @@ static void paint_clutter(struct canvas *canvas, struct rng *rng)
 /* Bars and discs that hide a part of the thing. */
 static void paint_occluders(struct canvas *canvas, struct rng *rng, const struct pose *thing)
 {
-    int n = (int)rng_below(rng, 3);
+    int n = (int)rng_below(rng, 5) / 2; /* two are rarer than none or one */
     for (int i = 0; i < n; i++) {
         struct point u = direction(rng);
         double away = thing->radius * between(rng, 0.15, 0.6);
@@ -291,7 +291,7 @@ void demo_draw(uint64_t seed, uint64_t index, int label, uint8_t rgb[SIZE * SIZE
     struct colour back = any_colour(&rng), back2 = mix(back, any_colour(&rng), 0.6);
     paint_background(&canvas, &rng, back, back2);
     paint_clutter(&canvas, &rng);
-    double radius = between(&rng, 7, 14);
+    double radius = between(&rng, 7.5, 14);
     double room = (SIZE - 1.3 * radius) / 2 * 0.6;
     double y = SIZE / 2 + between(&rng, -room, room);
     double x = SIZE / 2 + between(&rng, -room, room);
@@ -302,7 +302,7 @@ void demo_draw(uint64_t seed, uint64_t index, int label, uint8_t rgb[SIZE * SIZE
     struct colour front2 = mix(front, any_colour(&rng), change);
     paint(&canvas, (enum shape)label, &pose, front, front2, opacity);
     paint_occluders(&canvas, &rng, &pose);
-    double sigma = between(&rng, 2, 18);
+    double sigma = between(&rng, 2, 15);
     for (int i = 0; i < SIZE * SIZE * 3; i++) {
         double v = canvas.pixel[i / 3 / SIZE][i / 3 % SIZE].c[i % 3] + sigma * noise(&rng) + 0.5;
         rgb[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
