@@ -31,9 +31,12 @@ static char *find_model(void)
         *slash = 0;
         char *places[] = {str_printf("%s/share/hone/demo.onnx", folder),
                           str_printf("%s/demo/model.onnx", folder)};
+        /* A demo that was written below the checkout has no script beside its network. */
+        _cleanup_(freep) char *script = str_printf("%s/demo/train.py", folder);
         char *found = NULL;
         for (int i = 0; i < 2; i++) {
-            if (!found && places[i] && fs_exists(places[i]))
+            bool ours = i == 0 || (script && fs_exists(script));
+            if (!found && ours && places[i] && fs_exists(places[i]))
                 found = TAKE_PTR(places[i]);
             free(places[i]);
         }

@@ -138,7 +138,7 @@ static const char *choice_name(const struct choice *choice)
     return *choice->name ? choice->name : choice->by->name;
 }
 
-/* Implementations with the forced name; all when there is none. */
+/* Implementations with the forced name; all when the layer has none. */
 static void keep_forced(const struct maker *m, struct choices *choices)
 {
     const char *forced = m->options->implementation;
@@ -175,56 +175,52 @@ static bool measured(const struct chooser *c, const struct layer *layer)
            (layer->kind == LAYER_CONV || layer->kind == LAYER_GEMM || layer->kind == LAYER_POOL);
 }
 
-static int add_variant(struct chooser *c, int at, struct pair pair, struct err *err)
+static bool only_last_resorts(const struct choices *choices)
 {
-    const struct layer *layer = &c->plan->layers[at];
-    struct variants *v = &c->variants[at];
-    _cleanup_(choices_release) struct choices choices = {0};
-    int rc = list_pair(c, layer, pair, &choices, err);
-    if (rc < 0 || choices.n == 0)
-        return rc;
-    keep_forced(c->m, &choices);
-    struct choice best = choices.items[0];
-    if (measured(c, layer) && !best.last_resort) {
-        rc = measure_best(c->m, layer, &choices, &best, err);
-        if (rc < 0)
-            return rc == -ERR_UNIMPLEMENTED ? 0 : rc;
-    } else {
-        best.ns = estimate(c->plan, layer, &best);
-    }
-    rc = plan_grow(&v->items, &v->n, &v->capacity, sizeof(*v->items), err);
-    if (rc < 0)
-        return rc;
-    v->items[rc] = best;
-    return 0;
-}
-
-static bool only_last_resorts(const struct variants *v)
-{
-    for (int i = 0; i < v->n; i++)
-        if (!v->items[i].last_resort)
+    for (int i = 0; i < choices->n; i++)
+        if (!choices->items[i].last_resort)
             return false;
     return true;
 }
 
-static void drop_last_resorts(struct variants *v)
-{
-    int kept = 0;
-    for (int i = 0; i < v->n; i++)
-        if (!v->items[i].last_resort)
-            v->items[kept++] = v->items[i];
-    v->n = kept;
-}
-
-static int add_pairs(struct chooser *c, int at, struct err *err)
+/* Everything that can run the layer, in all pairs of layouts. */
+static int list_choices(struct chooser *c, const struct layer *layer, struct choices *ret,
+                        struct err *err)
 {
     struct pair pairs[16];
-    int n = pairs_of(c->plan, &c->plan->layers[at], pairs);
-    c->variants[at].n = 0;
+    int n = pairs_of(c->plan, layer, pairs), kept = 0;
+    ret->n = 0;
     for (int i = 0; i < n; i++) {
-        int rc = add_variant(c, at, pairs[i], err);
+        int rc = list_pair(c, layer, pairs[i], ret, err);
         if (rc < 0)
             return rc;
+    }
+    if (only_last_resorts(ret))
+        return 0;
+    for (int i = 0; i < ret->n; i++)
+        if (!ret->items[i].last_resort)
+            ret->items[kept++] = ret->items[i];
+    ret->n = kept;
+    return 0;
+}
+
+/* The fastest choice of each pair of layouts becomes a variant. */
+static int best_of_pairs(struct chooser *c, int at, const struct choices *choices, struct err *err)
+{
+    struct variants *v = &c->variants[at];
+    for (int i = 0; i < choices->n; i++) {
+        const struct choice *choice = &choices->items[i];
+        int k = 0;
+        while (k < v->n && (v->items[k].in != choice->in || v->items[k].out != choice->out))
+            k++;
+        if (choice->ns < 0 || (k < v->n && v->items[k].ns <= choice->ns))
+            continue;
+        if (k == v->n) {
+            int rc = plan_grow(&v->items, &v->n, &v->capacity, sizeof(*v->items), err);
+            if (rc < 0)
+                return rc;
+        }
+        v->items[k] = *choice;
     }
     return 0;
 }
@@ -235,35 +231,28 @@ static bool reference_forced(const struct maker *m)
     return name && strcmp(name, reference_implementation.name) == 0;
 }
 
-/* Where some variant has the forced implementation, the others go. */
-static void keep_forced_variants(const struct maker *m, struct variants *v)
-{
-    const char *forced = m->options->implementation;
-    int kept = 0;
-    for (int i = 0; forced && i < v->n; i++)
-        if (strstr(choice_name(&v->items[i]), forced))
-            v->items[kept++] = v->items[i];
-    if (kept > 0)
-        v->n = kept;
-}
-
 static int list_variants(struct chooser *c, int at, struct err *err)
 {
     struct layer *layer = &c->plan->layers[at];
     struct variants *v = &c->variants[at];
-    int rc = reference_forced(c->m) ? 0 : add_pairs(c, at, err);
-    if (rc == 0 && layer->sum >= 0 && only_last_resorts(v)) {
+    _cleanup_(choices_release) struct choices choices = {0};
+    int rc = reference_forced(c->m) ? 0 : list_choices(c, layer, &choices, err);
+    if (rc == 0 && layer->sum >= 0 && only_last_resorts(&choices)) {
         /* Addition in place only right behind the product, or not at all: then beside it. */
         layer->sum = -1;
-        rc = add_pairs(c, at, err);
+        rc = list_choices(c, layer, &choices, err);
     }
     if (rc < 0)
         return rc;
-    if (!only_last_resorts(v))
-        drop_last_resorts(v);
-    keep_forced_variants(c->m, v);
-    if (v->n > 0)
-        return 0;
+    keep_forced(c->m, &choices);
+    for (int i = 0; i < choices.n; i++)
+        choices.items[i].ns = estimate(c->plan, layer, &choices.items[i]);
+    if (measured(c, layer) && !only_last_resorts(&choices))
+        rc = measure_choices(c->m, layer, &choices, err);
+    if (rc == 0)
+        rc = best_of_pairs(c, at, &choices, err);
+    if (rc < 0 || v->n > 0)
+        return rc;
     layer->sum = -1;
     rc = plan_grow(&v->items, &v->n, &v->capacity, sizeof(*v->items), err);
     if (rc < 0)

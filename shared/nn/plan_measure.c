@@ -30,20 +30,15 @@ static unsigned bucket_of(const char *key)
     return h % BUCKETS;
 }
 
-static bool recall(const char *key, const struct choices *choices, struct choice *ret)
+static bool recall(const char *key, struct choice *choice)
 {
     bool found = false;
     pthread_mutex_lock(&known_mutex);
     for (const struct known *k = buckets[bucket_of(key)]; k && !found; k = k->next) {
-        if (strcmp(k->key, key) != 0)
-            continue;
-        for (int i = 0; i < choices->n && !found; i++) {
-            if (choices->items[i].by != k->by || strcmp(choices->items[i].name, k->name) != 0)
-                continue;
-            *ret = choices->items[i];
-            ret->ns = k->ns;
-            found = true;
-        }
+        found =
+            k->by == choice->by && strcmp(k->name, choice->name) == 0 && strcmp(k->key, key) == 0;
+        if (found)
+            choice->ns = k->ns;
     }
     pthread_mutex_unlock(&known_mutex);
     return found;
@@ -60,10 +55,15 @@ static void remember(const char *key, const struct choice *choice)
     }
     *k = (struct known){.key = copy, .by = choice->by, .ns = choice->ns};
     memcpy(k->name, choice->name, sizeof(k->name));
+    unsigned b = bucket_of(key);
     pthread_mutex_lock(&known_mutex);
     bool room = n_known < MOST_KNOWN;
+    for (struct known *old = buckets[b]; old && room; old = old->next)
+        if (old->by == k->by && strcmp(old->name, k->name) == 0 && strcmp(old->key, key) == 0) {
+            old->ns = k->ns; /* measured again, beside others than before */
+            room = false;
+        }
     if (room) {
-        unsigned b = bucket_of(key);
         k->next = buckets[b];
         buckets[b] = k;
         n_known++;
@@ -184,8 +184,8 @@ static void run_trials(struct trials *t)
     }
 }
 
-static int try_all(struct maker *m, const struct layer *layer, const struct choices *choices,
-                   struct choice *ret, struct err *err)
+static int try_all(struct maker *m, const struct layer *layer, struct choices *choices,
+                   struct err *err)
 {
     _cleanup_(trials_release) struct trials t = {.n = choices->n};
     t.arena = arena_new();
@@ -204,29 +204,36 @@ static int try_all(struct maker *m, const struct layer *layer, const struct choi
     }
     m->plan->packed_bytes = packed; /* those of the trials go again */
     run_trials(&t);
-    int best = -1;
     for (int i = 0; i < t.n; i++)
-        if (t.items[i].runs && (best < 0 || t.items[i].ns < t.items[best].ns))
-            best = i;
-    if (best < 0)
-        return -ERR_UNIMPLEMENTED;
-    *ret = choices->items[best];
-    ret->ns = t.items[best].ns;
+        choices->items[i].ns = t.items[i].ns > 0 ? t.items[i].ns : -1;
     return 0;
 }
 
-int measure_best(struct maker *m, const struct layer *layer, const struct choices *choices,
-                 struct choice *ret, struct err *err)
+/* "THREADS SIGNATURE" in the layouts of the choice; malloc'ed. */
+static char *key_of(struct maker *m, const struct layer *layer, const struct choice *choice)
 {
-    const char *signature = plan_signature(m, layer, choices->items[0].in, choices->items[0].out);
-    _cleanup_(freep) char *key =
-        signature ? str_printf("%d %s", m->options->threads, signature) : NULL;
-    if (!key)
-        return err_oom(err, "a trial run");
-    if (!m->options->implementation && recall(key, choices, ret))
+    const char *signature = plan_signature(m, layer, choice->in, choice->out);
+    return signature ? str_printf("%d %s", m->options->threads, signature) : NULL;
+}
+
+int measure_choices(struct maker *m, const struct layer *layer, struct choices *choices,
+                    struct err *err)
+{
+    bool known = true;
+    for (int i = 0; known && i < choices->n; i++) {
+        _cleanup_(freep) char *key = key_of(m, layer, &choices->items[i]);
+        if (!key)
+            return err_oom(err, "a trial run");
+        known = recall(key, &choices->items[i]);
+    }
+    if (known)
         return 0;
-    int rc = try_all(m, layer, choices, ret, err);
-    if (rc == 0 && !m->options->implementation)
-        remember(key, ret);
+    int rc = try_all(m, layer, choices, err);
+    for (int i = 0; rc == 0 && i < choices->n; i++) {
+        _cleanup_(freep) char *key = key_of(m, layer, &choices->items[i]);
+        if (!key)
+            return err_oom(err, "a trial run");
+        remember(key, &choices->items[i]);
+    }
     return rc;
 }

@@ -1,8 +1,9 @@
 #pragma once
-/* Which of several implementations of a layer is fastest here. */
+/* How long implementations of a layer take here. */
 #include "shared/nn/plan_priv.h"
 
-/* Picks the fastest of the choices (all of one pair of layouts), with its time. Results are kept
- * for the life of the process, by the layer's signature and the number of threads. */
-int measure_best(struct maker *m, const struct layer *layer, const struct choices *choices,
-                 struct choice *ret, struct err *err);
+/* Sets `ns` of each choice, whatever its layouts: all are tried in turns, so that what disturbs the
+ * machine for a while disturbs them all. Those that cannot be built get a negative time. Results
+ * are kept for the life of the process, by the layer's signature and the number of threads. */
+int measure_choices(struct maker *m, const struct layer *layer, struct choices *choices,
+                    struct err *err);
