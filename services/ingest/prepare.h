@@ -11,9 +11,9 @@
 int ingest_prepare(struct work_task *task, struct work_output *out, struct err *err);
 
 /* Finds how pixels become the network's input: tries the usual conventions on a few hundred
- * training pictures. Judged by the likelihood of the labels where labels are usable, else by how much the network's
- * answers tell about the class folders (mutual information). FAILED_PRECONDITION, with the
- * candidates' figures, where none is clear. */
+ * training pictures. Judged by the likelihood of the labels where labels are usable, else by how
+ * much the network's answers tell about the class folders (mutual information).
+ * FAILED_PRECONDITION, with the candidates' figures, where none is clear. */
 struct detection {
     struct preprocess pre;
     const char *name;   /* of the convention */
