@@ -1,5 +1,6 @@
 """Whole jobs: what hone optimize makes of a network, beside the peers on the original."""
 import argparse
+import glob
 import io
 import json
 import os
@@ -38,8 +39,25 @@ def load(tar, part, per_class=None):
     return np.stack(x), np.array(y)
 
 
+def peak_memory(home):
+    """MB that each process of this Hone needed at its peak, by name: they outlive the job a little."""
+    peaks = {}
+    for process in glob.glob("/proc/[0-9]*"):
+        try:
+            with open(process + "/environ", "rb") as f:
+                mine = home.encode() in f.read()
+            with open(process + "/status", encoding="ascii", errors="replace") as f:
+                status = dict(line.split(":", 1) for line in f)
+        except OSError:
+            continue  # it has ended, or is not ours
+        name = status["Name"].strip()
+        if mine and "VmHWM" in status and name.startswith(("hone-", "redis", "valkey")):
+            peaks[name] = round(int(status["VmHWM"].split()[0]) / 1024, 1)
+    return peaks
+
+
 def run_job(model, data, out, options):
-    """The whole job: seconds in all, seconds to the first verified network, result.json."""
+    """The whole job: seconds in all, to the first verified network, peak memory, result.json."""
     program = os.path.join(engines.TOP, "build/release/services/cli/hone")
     home = out + ".home"
     subprocess.run(["rm", "-rf", home, out], check=True)
@@ -52,18 +70,19 @@ def run_job(model, data, out, options):
             if first is None and event.get("type") == "best" and event.get("verified"):
                 first = time.time() - start
     total = time.time() - start
+    memory = peak_memory(home)
     if job.returncode not in (0, 3):
         sys.exit(f"hone optimize {model} failed ({job.returncode})")
     with open(os.path.join(out, "result.json")) as f:
-        return total, first, json.load(f)
+        return total, first, memory, json.load(f)
 
 
 def bench(model, args, out_dir):
     name = os.path.splitext(os.path.basename(model))[0]
     out = os.path.join(out_dir, name)
-    total, first, result = run_job(model, args.data, out, args.job_options.split())
+    total, first, memory, result = run_job(model, args.data, out, args.job_options.split())
     row = {"model": name, "job_seconds": round(total, 1), "first_verified_seconds":
-           round(first or total, 1), "cpu": engines.cpu_name(), "verdict": result["verdict"],
+           round(first or total, 1), "peak_memory_mb": memory, "cpu": engines.cpu_name(), "verdict": result["verdict"],
            "baseline": result["baseline"]["value"]}
     chosen = next((r for r in result["results"] if r["file"] == "model.onnx"), None)
     if chosen:
@@ -94,6 +113,8 @@ def show(row):
     print(f"  {row['verdict']}")
     print(f"  job {row['job_seconds']} s, first verified network after "
           f"{row['first_verified_seconds']} s")
+    print("  peak memory: " + ", ".join(f"{name} {mb} MB" for name, mb in
+                                        sorted(row["peak_memory_mb"].items())))
     for name, t in row.get("engines", {}).items():
         print(f"  {name:18} p50 {t['p50_us']:8.1f} us   p90 {t['p90_us']:8.1f} us")
     if "over_faster_fp32" in row:
