@@ -1,62 +1,28 @@
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <yyjson.h>
 
 #include "services/cli/cli.h"
 #include "services/cli/network.h"
 #include "shared/base/mem.h"
-#include "shared/base/rng.h"
 #include "shared/nn/bench.h"
-#include "shared/nn/plan.h"
-
-#define MAX_PORTS 64
+#include "shared/nn/plan_buffers.h"
 
 struct bench {
     struct plan *plan;
-    int n_inputs, n_outputs;
-    void *inputs[MAX_PORTS], *outputs[MAX_PORTS];
+    struct plan_buffers buffers;
 };
 
 static void bench_release(struct bench *b)
 {
-    for (int i = 0; i < MAX_PORTS; i++) {
-        free(b->inputs[i]);
-        free(b->outputs[i]);
-    }
+    plan_buffers_release(&b->buffers);
     plan_free(b->plan);
 }
 
 static int run_once(void *ctx, struct err *err)
 {
     struct bench *b = ctx;
-    return plan_run(b->plan, (const void *const *)b->inputs, b->outputs, err);
-}
-
-/* Seeded normal noise for float inputs, zeros for others. */
-static int make_buffers(struct bench *b, struct err *err)
-{
-    struct rng rng;
-    rng_seed(&rng, 1);
-    b->n_inputs = plan_n_inputs(b->plan);
-    b->n_outputs = plan_n_outputs(b->plan);
-    if (b->n_inputs > MAX_PORTS || b->n_outputs > MAX_PORTS)
-        return err_set(err, ERR_UNIMPLEMENTED, "more than %d inputs or outputs", MAX_PORTS);
-    for (int i = 0; i < b->n_inputs; i++) {
-        const struct plan_port *port = plan_input(b->plan, i);
-        b->inputs[i] = mem_aligned(port->bytes);
-        if (!b->inputs[i])
-            return err_oom(err, "inputs");
-        memset(b->inputs[i], 0, port->bytes);
-        for (size_t k = 0; port->dtype == DTYPE_F32 && k < port->bytes / sizeof(float); k++)
-            ((float *)b->inputs[i])[k] = (float)rng_normal(&rng);
-    }
-    for (int i = 0; i < b->n_outputs; i++) {
-        b->outputs[i] = mem_aligned(plan_output(b->plan, i)->bytes);
-        if (!b->outputs[i])
-            return err_oom(err, "outputs");
-    }
-    return 0;
+    return plan_buffers_run(b->plan, &b->buffers, err);
 }
 
 /* "int8" when most of the arithmetic is, and so on. */
@@ -80,7 +46,8 @@ static void print_layers(struct bench *b, struct err *err)
     int n = plan_n_steps(b->plan);
     int64_t *ns = mem_calloc((size_t)n, sizeof(*ns)), *best = mem_calloc((size_t)n, sizeof(*best));
     for (int run = 0; ns && best && run < 30; run++) {
-        if (plan_run_timed(b->plan, (const void *const *)b->inputs, b->outputs, ns, err) < 0)
+        if (plan_run_timed(b->plan, (const void *const *)b->buffers.in, b->buffers.out, ns, err) <
+            0)
             break;
         for (int i = 0; i < n; i++)
             if (run == 0 || ns[i] < best[i])
@@ -131,7 +98,7 @@ static int measure(struct bench *b, const char *model, const struct plan_options
     if (r == 0)
         r = plan_compile(g, &compile, &b->plan, err);
     if (r == 0)
-        r = make_buffers(b, err);
+        r = plan_buffers_make(b->plan, 1, &b->buffers, err);
     struct bench_item item = {run_once, b};
     struct bench_options how = {.seconds = seconds};
     return r < 0 ? r : bench_run(&item, 1, &how, ret, err);

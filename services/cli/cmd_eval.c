@@ -11,10 +11,8 @@
 #include "shared/base/mem.h"
 #include "shared/base/pool.h"
 #include "shared/base/str.h"
-#include "shared/data/preprocess.h"
+#include "shared/data/detect.h"
 #include "shared/nn/infer.h"
-
-#define DETECT_SAMPLES 400
 
 struct request {
     const char *model, *data, *split, *preprocess, *precision, *reference;
@@ -84,7 +82,7 @@ static int64_t usable_classes(const struct evaluation *e, int64_t width)
     return dataset_classes(e->ds) <= width ? dataset_classes(e->ds) : 0;
 }
 
-/* ---- preprocessing: given, of the data, of the network, or the usual one that scores best ---- */
+/* ---- preprocessing: given, of the data, of the network, or found ---- */
 
 static int run_network(const struct evaluation *e, const struct graph *g, struct sample_view *view,
                        float **ret_logits, int64_t *ret_width, struct err *err)
@@ -106,32 +104,20 @@ static int run_network(const struct evaluation *e, const struct graph *g, struct
     return r;
 }
 
-static int detect(struct evaluation *e, struct err *err)
+static int run_convention(void *ctx, struct sample_view *view, float *ret_logits, struct err *err)
 {
-    int n = 0;
-    double best = -1;
-    const struct preprocess_convention *conventions = preprocess_conventions(&n);
-    int64_t available = dataset_count(e->ds, PART_TRAIN);
-    _cleanup_(sample_view_release) struct sample_view view = {0};
-    _cleanup_(freep) int32_t *labels = NULL;
-    int r = sample_view_init(&view, e->ds, PART_TRAIN, &preprocess_identity,
-                             available < DETECT_SAMPLES ? available : DETECT_SAMPLES, 1, err);
+    const struct evaluation *e = ctx;
+    const struct infer_options options = {.threads = (int)e->request->threads};
+    return infer_run(e->g, &options, view->n, sample_view_fill, view, ret_logits, err);
+}
+
+static int detect(struct evaluation *e, int64_t width, struct err *err)
+{
+    const struct detect_network network = {.width = width, .run = run_convention, .ctx = e};
+    struct detection found;
+    int r = detect_preprocess(e->ds, &network, dataset_classes(e->ds) == width, &found, err);
     if (r == 0)
-        r = sample_view_labels(&view, &labels, err);
-    for (int i = 0; r == 0 && i < n; i++) {
-        _cleanup_(freep) float *logits = NULL;
-        struct infer_metrics metrics;
-        int64_t width = 0;
-        view.pre = conventions[i].pre;
-        r = run_network(e, e->g, &view, &logits, &width, err);
-        if (r < 0)
-            break;
-        infer_metrics(logits, NULL, labels, view.n, width, &metrics);
-        if (metrics.top1 > best) {
-            best = metrics.top1;
-            e->pre = conventions[i].pre;
-        }
-    }
+        e->pre = found.pre;
     return r;
 }
 
@@ -153,13 +139,9 @@ static int choose_preprocess(struct evaluation *e, struct err *err)
         r = preprocess_parse(text, &e->pre, err);
     } else if (!dataset_is_picture(e->ds)) {
         e->pre_how = "none";
-    } else if (usable_classes(e, width)) {
-        e->pre_how = "detected";
-        r = detect(e, err);
     } else {
-        return err_set(err, ERR_FAILED_PRECONDITION, "%s",
-                       "say how pictures become inputs with --preprocess 'scale=... mean=... "
-                       "std=... order=rgb|bgr'");
+        e->pre_how = "detected";
+        r = detect(e, width, err);
     }
     if (r < 0)
         return err_wrap(err, "preprocessing");

@@ -246,7 +246,7 @@ int exporter_prove(struct work_task *task, struct work_output *out, struct err *
     if (!logits)
         return err_oom(err, "the proof");
     r = prove_here(&p, logits, err);
-    if (r == 0)
+    if (r == 0 && !prove->alone)
         r = prove_peer(&p, logits, err);
     if (r < 0)
         return r;

@@ -145,6 +145,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
 {
     const Hone__V1__Timing *t = state_timing(n, "hone", NULL);
     const Hone__V1__Timing *peer = state_timing(n, "onnxruntime", NULL);
+    const Hone__V1__Accuracy *accuracy = state_accuracy(n, "test", "hone");
     char bytes[32];
     strbuf_add(out, n == r->chosen ? "<tr class=chosen>" : "<tr>");
     add_tagged(out, "<td>", name, "</td>");
@@ -152,11 +153,14 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     add_us_cell(out, t ? t->p90_us : 0);
     add_ratio_cell(out, report_speedup(r, n, r->state->baseline, "hone"));
     add_ratio_cell(out, report_speedup(r, n, r->state->plain_int8, "hone"));
-    add_percent_cell(out, state_accuracy(n, "test", "hone"));
+    add_percent_cell(out, accuracy);
     if (is_final)
         strbuf_printf(out, "<td>%.2f</td><td class=%s>%.2f %s</td>", n->drop_points,
                       n->within_limit ? "ok" : "no", n->drop_upper95_points,
                       n->within_limit ? "&#10003;" : "&#10007;");
+    else if (accuracy && n != r->state->baseline)
+        strbuf_printf(out, "<td>%.2f</td><td>%.2f</td>", accuracy->drop_points,
+                      accuracy->drop_upper95_points);
     else
         strbuf_add(out, "<td>&ndash;</td><td>&ndash;</td>");
     strbuf_printf(out, "<td>%s</td>", str_bytes((double)n->bytes, bytes));

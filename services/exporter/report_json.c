@@ -34,6 +34,7 @@ static void add_timing(doc *d, val *object, const Hone__V1__Timing *t)
     add_number(d, object, "p50_us", t->p50_us, 2);
     add_number(d, object, "p90_us", t->p90_us, 2);
     add_number(d, object, "images_per_s", t->images_per_s, 1);
+    yyjson_mut_obj_add_uint(d, object, "streams", t->streams);
     yyjson_mut_obj_add_uint(d, object, "runs", t->runs);
     yyjson_mut_obj_add_bool(d, object, "noisy", t->noisy);
 }
@@ -75,7 +76,7 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
     val *o = yyjson_mut_obj(d);
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
     yyjson_mut_obj_add_strcpy(d, o, "file", file);
-    add_accuracy(d, o, state_accuracy(network, "test", "hone"), compared);
+    add_accuracy(d, o, state_accuracy(network, "test", "hone"), network != r->state->baseline);
     add_timing(d, o, state_timing(network, "hone", NULL));
     yyjson_mut_obj_add_uint(d, o, "threads", r->state->spec->threads);
     yyjson_mut_obj_add_uint(d, o, "batch", r->state->spec->batch);
@@ -225,7 +226,7 @@ static void add_settings(doc *d, val *root, const struct report *r)
     yyjson_mut_obj_add_uint(d, s, "seed", spec->seed);
     yyjson_mut_obj_add_uint(d, s, "threads", spec->threads);
     yyjson_mut_obj_add_uint(d, s, "batch", spec->batch);
-    add_number(d, s, "budget_s", spec->budget_s, 1);
+    add_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);
 }
 
 int report_manifest_json(const struct report *r, struct strbuf *out, struct err *err)

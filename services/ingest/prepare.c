@@ -6,6 +6,7 @@
 
 #include "shared/base/fs.h"
 #include "shared/base/str.h"
+#include "shared/data/detect.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
@@ -273,6 +274,35 @@ static int keep_preprocess(job_state *state, const struct preprocess *pre, const
     return r;
 }
 
+struct detecting {
+    struct work_task *task;
+    const struct graph *g;
+};
+
+static int run_convention(void *ctx, struct sample_view *view, float *ret_logits, struct err *err)
+{
+    const struct detecting *d = ctx;
+    const struct infer_options options = {.threads = d->task->threads};
+    return infer_run(d->g, &options, view->n, sample_view_fill, view, ret_logits, err);
+}
+
+static int on_conventions(void *ctx, const char *stage, int64_t done, int64_t total,
+                          struct err *err)
+{
+    const struct detecting *d = ctx;
+    return work_progress(d->task, stage, (double)done, (double)total, "conventions", err);
+}
+
+static int detect(struct work_task *task, const struct graph *g, const struct dataset *ds,
+                  bool labels_usable, struct detection *ret, struct err *err)
+{
+    struct detecting detecting = {task, g};
+    struct detect_network network = {
+        .run = run_convention, .progress = on_conventions, .ctx = &detecting};
+    int r = infer_output_width(g, &network.width, err);
+    return r < 0 ? r : detect_preprocess(ds, &network, labels_usable, ret, err);
+}
+
 static int prepare_preprocess(struct work_task *task, const struct graph *g,
                               const struct dataset *ds, const char *from_data, job_state *state,
                               struct err *err)
@@ -286,7 +316,7 @@ static int prepare_preprocess(struct work_task *task, const struct graph *g,
         return keep_preprocess(state, &pre, *given ? "given" : "dataset.json", err);
     }
     struct detection found;
-    int r = ingest_detect_preprocess(task, g, ds, state->data->labels_usable, &found, err);
+    int r = detect(task, g, ds, state->data->labels_usable, &found, err);
     if (r == 0)
         r = keep_preprocess(state, &found.pre, "detected", err);
     if (r < 0 || !found.by)

@@ -2,24 +2,8 @@
 /* The "prepare" stage: from a user's files to artifacts that the other stages work on. */
 #include <hone/v1/job.pb-c.h>
 
-#include "shared/data/preprocess.h"
-#include "shared/graph/graph.h"
 #include "shared/work/work.h"
 
 /* StageTask{spec} -> StageTask with model, network, data, preprocess and baseline filled in; starts
  * exporter/calibrate. */
 int ingest_prepare(struct work_task *task, struct work_output *out, struct err *err);
-
-/* Finds how pixels become the network's input: tries the usual conventions on a few hundred
- * training pictures. Judged by the likelihood of the labels where labels are usable, else by how
- * much the network's answers tell about the class folders (mutual information).
- * FAILED_PRECONDITION, with the candidates' figures, where none is clear. */
-struct detection {
-    struct preprocess pre;
-    const char *name;   /* of the convention */
-    double score, next; /* of it, and of the best one that differs */
-    const char *by;     /* "accuracy", "mutual information" */
-};
-int ingest_detect_preprocess(struct work_task *task, const struct graph *g,
-                             const struct dataset *ds, bool labels_usable, struct detection *ret,
-                             struct err *err);

@@ -40,8 +40,11 @@ static int create_job(struct front *f, struct queue *q, const char *id,
     size_t packed_bytes = 0, payload_bytes = 0;
     Hone__V1__JobState state = HONE__V1__JOB_STATE__INIT;
     Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
+    /* The budget stays with the job: stages give the same whatever time they are allowed. */
+    Hone__V1__JobSpec timeless = *spec;
+    timeless.budget_s = 0;
     state.version = 1;
-    state.spec = (Hone__V1__JobSpec *)spec;
+    state.spec = &timeless;
     task.state = &state;
     int r = rpc_pack(&spec->base, &packed, &packed_bytes, err);
     if (r == 0)

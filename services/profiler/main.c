@@ -16,7 +16,7 @@ int main(void)
          .measures = true},
         {.kind = "measure",
          .handle = profiler_measure,
-         .version = 1,
+         .version = 2,
          .memo = true,
          .measures = true},
     };

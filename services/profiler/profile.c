@@ -10,11 +10,10 @@
 
 #include "services/profiler/profiler.h"
 #include "shared/base/clock.h"
-#include "shared/base/rng.h"
 #include "shared/base/str.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
-#include "shared/nn/plan.h"
+#include "shared/nn/plan_buffers.h"
 #include "shared/nn/quantize.h"
 #include "shared/nn/ranges.h"
 #include "shared/work/state.h"
@@ -60,50 +59,6 @@ static int table_put(struct profiling *p, const char *signature, double us, stru
     return queue_table_put(p->task->queue, p->table, signature, text, err);
 }
 
-/* ---- buffers for a plan ---- */
-
-struct buffers {
-    void **in, **out;
-    int n_in, n_out;
-};
-
-static void buffers_release(struct buffers *b)
-{
-    for (int i = 0; i < b->n_in; i++)
-        free(b->in[i]);
-    for (int i = 0; i < b->n_out; i++)
-        free(b->out[i]);
-    free(b->in);
-    free(b->out);
-}
-
-static int buffers_make(struct buffers *b, const struct plan *plan, struct err *err)
-{
-    int n_in = plan_n_inputs(plan), n_out = plan_n_outputs(plan);
-    b->in = mem_calloc((size_t)n_in, sizeof(void *));
-    b->out = mem_calloc((size_t)n_out, sizeof(void *));
-    if (!b->in || !b->out)
-        return err_oom(err, "buffers");
-    struct rng rng;
-    rng_seed(&rng, 2);
-    for (; b->n_in < n_in; b->n_in++) {
-        const struct plan_port *port = plan_input(plan, b->n_in);
-        float *data = mem_aligned(port->bytes);
-        if (!data)
-            return err_oom(err, "buffers");
-        memset(data, 0, port->bytes);
-        for (size_t i = 0; port->dtype == DTYPE_F32 && i < port->bytes / sizeof(float); i++)
-            data[i] = (float)rng_normal(&rng);
-        b->in[b->n_in] = data;
-    }
-    for (; b->n_out < n_out; b->n_out++) {
-        b->out[b->n_out] = mem_aligned(plan_output(plan, b->n_out)->bytes);
-        if (!b->out[b->n_out])
-            return err_oom(err, "buffers");
-    }
-    return 0;
-}
-
 /* ---- one plan: medians of its steps and of the whole ---- */
 
 /* Runs until there are enough samples or time is up. samples: [n_steps + 1][RUNS]; the last row is
@@ -112,9 +67,9 @@ static int sample_steps(struct profiling *p, struct plan *plan, const char *stag
                         int *ret_runs, struct err *err)
 {
     int n = plan_n_steps(plan);
-    _cleanup_(buffers_release) struct buffers buffers = {0};
+    _cleanup_(plan_buffers_release) struct plan_buffers buffers = {0};
     _cleanup_(freep) int64_t *ns = mem_calloc((size_t)n, sizeof(*ns));
-    int r = ns ? buffers_make(&buffers, plan, err) : err_oom(err, "a profile");
+    int r = ns ? plan_buffers_make(plan, 2, &buffers, err) : err_oom(err, "a profile");
     const void *const *in = (const void *const *)buffers.in;
     for (int i = 0; r == 0 && i < 5; i++)
         r = plan_run(plan, in, buffers.out, err);

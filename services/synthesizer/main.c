@@ -4,9 +4,10 @@
 int main(void)
 {
     static const struct work_kind kinds[] = {
-        {.kind = "select", .handle = synthesizer_select, .version = 1, .memo = true},
+        /* select and choose look at the time that is left */
+        {.kind = "select", .handle = synthesizer_select, .version = 1},
         {.kind = "assemble", .handle = synthesizer_assemble, .version = 1, .memo = true},
-        {.kind = "choose", .handle = synthesizer_choose, .version = 1, .memo = true},
+        {.kind = "choose", .handle = synthesizer_choose, .version = 1},
     };
     const struct work_config config = {
         .service = "synthesizer",

@@ -1,230 +1,23 @@
+/* The stages "assemble" and "choose": candidates are measured, finals picked. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/synthesizer/arcs.h"
+#include "services/synthesizer/budget.h"
+#include "services/synthesizer/propose.h"
 #include "services/synthesizer/synthesizer.h"
+#include "shared/base/mem.h"
 #include "shared/base/str.h"
-#include "shared/graph/onnx.h"
-#include "shared/work/state.h"
 
-#define K_BEST 8 /* paths kept under each limit */
-#define MAX_CANDIDATES 4
 #define MAX_FINALS 3
-
-/* ---- select ---- */
-
-static int load_graph(struct work_task *task, const char *artifact, struct graph **ret,
-                      struct err *err)
-{
-    _cleanup_(freep) void *data = NULL;
-    size_t bytes = 0;
-    int r =
-        store_get(task->store, artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
-    return r < 0 ? r : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
-}
-
-/* Merges the group's results into the state: profile, scores, plain int8. */
-static int merge_first_results(struct work_task *task, job_state *state, struct err *err)
-{
-    _cleanup_(message_freep) Hone__V1__ProfileResult *profile = NULL;
-    _cleanup_(message_freep) Hone__V1__ScoreResult *scores = NULL;
-    _cleanup_(message_freep) Hone__V1__BuildResult *build = NULL;
-    if (task->task->n_results != 3)
-        return err_set(err, ERR_INTERNAL, "select: %d results, 3 expected", task->task->n_results);
-    if (!task->task->results[0])
-        return state_group_failed(task, 0, "profiling the original failed", err);
-    if (!task->task->results[1])
-        return state_group_failed(task, 1, "scoring the layers failed", err);
-    if (!task->task->results[2])
-        return state_group_failed(task, 2, "building the int8 network failed", err);
-    int r = work_group_result(task, 0, &hone__v1__profile_result__descriptor,
-                              (ProtobufCMessage **)&profile, err);
-    if (r == 0)
-        r = work_group_result(task, 1, &hone__v1__score_result__descriptor,
-                              (ProtobufCMessage **)&scores, err);
-    if (r == 0)
-        r = work_group_result(task, 2, &hone__v1__build_result__descriptor,
-                              (ProtobufCMessage **)&build, err);
-    if (r == 0)
-        r = message_set(&state->profile, profile->profile, err);
-    if (r == 0)
-        r = message_set(&state->scores, scores->scores, err);
-    if (r == 0) {
-        state->plain_int8 = build->network;
-        build->network = NULL;
-    }
-    return r;
-}
-
-static double total_us(const Hone__V1__Profile *profile, const char *precision)
-{
-    for (size_t i = 0; i < profile->n_precisions && i < profile->n_total_us; i++)
-        if (strcmp(profile->precisions[i], precision) == 0)
-            return profile->total_us[i];
-    return 0;
-}
-
-static bool differs_enough(const struct arc_choice *choice, const struct arc_choice *others, int n)
-{
-    int least = choice->n / 32 > 1 ? choice->n / 32 : 1;
-    for (int i = 0; i < n; i++)
-        if (arcs_distance(choice, &others[i]) < least)
-            return false;
-    return true;
-}
-
-/* How the plain int8 network chooses, so that no candidate repeats it. */
-static int plain_choice(const struct arc_choice *like, const job_network *plain,
-                        struct arena *arena, struct arc_choice *ret, struct err *err)
-{
-    *ret = *like;
-    ret->precisions = arena_alloc(arena, (size_t)like->n, sizeof(char *));
-    if (!ret->precisions)
-        return err_oom(err, "a choice");
-    for (int i = 0; i < like->n; i++) {
-        ret->precisions[i] = "fp32";
-        for (size_t j = 0; j < plain->n_layers; j++)
-            if (strcmp(plain->layers[j]->layer, like->layers[i]) == 0)
-                ret->precisions[i] = plain->layers[j]->precision;
-    }
-    return 0;
-}
-
-struct proposal {
-    struct arc_choice choice[MAX_CANDIDATES + 1]; /* [0] is plain int8 */
-    double us[MAX_CANDIDATES + 1], kl[MAX_CANDIDATES + 1];
-    int n;
-};
-
-/* The fastest path, and the fastest under ever tighter limits on the score, different enough. */
-static int propose(const struct arcs *arcs, const struct select_front *front,
-                   const job_network *plain, struct arena *arena, struct proposal *ret,
-                   struct err *err)
-{
-    double limit = INFINITY;
-    for (int level = 0; level < 8 && ret->n <= MAX_CANDIDATES; level++) {
-        int best[K_BEST], n = select_best(front, limit, K_BEST, best);
-        if (n == 0)
-            break;
-        limit = front->paths[best[0]].score / 2;
-        for (int i = 0; i < n; i++) {
-            struct arc_choice choice;
-            int r = arcs_path_choice(arcs, &front->paths[best[i]], arena, &choice, err);
-            if (r == 0 && ret->n == 0) {
-                r = plain_choice(&choice, plain, arena, &ret->choice[0], err);
-                ret->n = 1;
-            }
-            if (r < 0)
-                return r;
-            if (!differs_enough(&choice, ret->choice, ret->n))
-                continue;
-            ret->us[ret->n] = front->paths[best[i]].cost + arcs->floor_us;
-            ret->kl[ret->n] = front->paths[best[i]].score;
-            ret->choice[ret->n++] = choice;
-            break;
-        }
-        if (limit <= 0)
-            break;
-    }
-    return 0;
-}
-
-static int add_build(struct work_output *out, const job_state *state, const struct proposal *p,
-                     int i, struct err *err)
-{
-    Hone__V1__BuildTask build = HONE__V1__BUILD_TASK__INIT;
-    size_t n = (size_t)p->choice[i].n;
-    _cleanup_(freep) Hone__V1__LayerChoice *layers = mem_calloc(n, sizeof(*layers));
-    _cleanup_(freep) Hone__V1__LayerChoice **pointers = mem_calloc(n, sizeof(*pointers));
-    _cleanup_(freep) char *name = str_printf("candidate-%d", i);
-    if (!layers || !pointers || !name)
-        return err_oom(err, "a build task");
-    for (size_t j = 0; j < n; j++) {
-        hone__v1__layer_choice__init(&layers[j]);
-        layers[j].layer = (char *)p->choice[i].layers[j];
-        layers[j].precision = (char *)p->choice[i].precisions[j];
-        pointers[j] = &layers[j];
-    }
-    build.state = (job_state *)state;
-    build.name = name;
-    build.layers = pointers;
-    build.n_layers = n;
-    build.predicted_us = p->us[i];
-    build.predicted_kl = p->kl[i];
-    return work_follow(out, "exporter", "build", &build.base, err);
-}
-
-static int count_precision(const struct arc_choice *choice, const char *precision)
-{
-    int n = 0;
-    for (int i = 0; i < choice->n; i++)
-        n += strcmp(choice->precisions[i], precision) == 0;
-    return n;
-}
-
-static int emit_proposals(struct work_task *task, struct work_output *out, job_state *state,
-                          const struct proposal *p, const struct select_front *front,
-                          struct err *err)
-{
-    int r = state_decide(state, err,
-                         "selection: %d paths on the front (%s), %d candidates proposed beside "
-                         "plain int8",
-                         front->n_paths, front->exact ? "exact" : "thinned", p->n - 1);
-    for (int i = 1; r == 0 && i < p->n; i++)
-        r = state_decide(
-            state, err,
-            "candidate-%d: %d layers int8, %d bf16, %d fp32; predicted %.1f us, KL %.5f", i,
-            count_precision(&p->choice[i], "int8"), count_precision(&p->choice[i], "bf16"),
-            count_precision(&p->choice[i], "fp32"), p->us[i], p->kl[i]);
-    for (int i = 1; r == 0 && i < p->n; i++)
-        r = add_build(out, state, p, i, err);
-    Hone__V1__StageTask next = HONE__V1__STAGE_TASK__INIT;
-    next.state = state;
-    if (r == 0)
-        r = work_continue(out, "synthesizer", "assemble", &next.base, err);
-    return r < 0 ? r : work_progress(task, "select", p->n - 1, p->n - 1, "candidates", err);
-}
-
-int synthesizer_select(struct work_task *task, struct work_output *out, struct err *err)
-{
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
-    _cleanup_(message_freep) Hone__V1__Profile *profile = NULL;
-    _cleanup_(message_freep) Hone__V1__Scores *scores = NULL;
-    _cleanup_(graph_freep) struct graph *g = NULL;
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    if (!arena)
-        return err_oom(err, "the selection");
-    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
-    if (r == 0)
-        r = merge_first_results(task, stage->state, err);
-    job_state *state = r == 0 ? stage->state : NULL;
-    if (r == 0)
-        r = message_load(task->store, state->profile, &hone__v1__profile__descriptor, &profile,
-                         err);
-    if (r == 0)
-        r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &scores, err);
-    if (r == 0)
-        r = load_graph(task, state->network, &g, err);
-    if (r == 0)
-        r = state_best_event(task, state->plain_int8, total_us(profile, "int8"),
-                             total_us(profile, "fp32"), true, err);
-    struct arcs arcs;
-    struct select_front front;
-    struct select_options options = {.k = K_BEST, .max_score = -1};
-    if (r == 0)
-        r = arcs_build(g, profile, scores, arena, &arcs, err);
-    if (r == 0)
-        r = select_front(&arcs.problem, &options, arena, &front, err);
-    if (r < 0)
-        return r;
-    front.exact &= arcs.exact;
-    struct proposal proposal = {0};
-    r = propose(&arcs, &front, state->plain_int8, arena, &proposal, err);
-    return r < 0 ? r : emit_proposals(task, out, state, &proposal, &front, err);
-}
+#define MAX_ROUNDS 3
 
 /* ---- assemble ---- */
+
+static bool is_measured(const job_network *network)
+{
+    return state_timing(network, "hone", NULL) != NULL;
+}
 
 int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err)
 {
@@ -263,7 +56,8 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
     if (r == 0)
         r = state_measure_item(measure, state->plain_int8, "hone", "auto", err);
     for (size_t i = 0; r == 0 && i < state->n_candidates; i++)
-        r = state_measure_item(measure, state->candidates[i], "hone", "auto", err);
+        if (!is_measured(state->candidates[i]))
+            r = state_measure_item(measure, state->candidates[i], "hone", "auto", err);
     _cleanup_(freep) char *queue = state_profiler_queue(state);
     if (r == 0 && !queue)
         r = err_oom(err, "a queue's name");
@@ -292,6 +86,14 @@ static bool promising(const job_state *state, const job_network *network)
 {
     const Hone__V1__Accuracy *a = state_accuracy(network, "search", "hone");
     return a && a->drop_upper95_points <= state->spec->max_drop;
+}
+
+static bool nothing_promising(const job_state *state)
+{
+    bool any = promising(state, state->plain_int8);
+    for (size_t i = 0; i < state->n_candidates; i++)
+        any |= promising(state, state->candidates[i]);
+    return !any;
 }
 
 /* Networks in the order in which they are tried: those that keep the limit on the search part by
@@ -324,15 +126,20 @@ static int by_rank(const void *pa, const void *pb)
 
 static int take_timings(job_state *state, const Hone__V1__MeasureResult *measured, struct err *err)
 {
-    size_t expected = 2 + state->n_candidates;
-    if (measured->n_timings != expected)
-        return err_set(err, ERR_INTERNAL, "choose: %zu timings, %zu expected", measured->n_timings,
-                       expected);
+    size_t next = 2;
+    if (measured->n_timings < next)
+        return err_set(err, ERR_INTERNAL, "choose: %zu timings", measured->n_timings);
     int r = state_add_timing(state->baseline, measured->timings[0], err);
     if (r == 0)
         r = state_add_timing(state->plain_int8, measured->timings[1], err);
-    for (size_t i = 0; r == 0 && i < state->n_candidates; i++)
-        r = state_add_timing(state->candidates[i], measured->timings[2 + i], err);
+    for (size_t i = 0; r == 0 && i < state->n_candidates; i++) {
+        if (is_measured(state->candidates[i]))
+            continue;
+        if (next == measured->n_timings)
+            return err_set(err, ERR_INTERNAL, "choose: no timing of %s",
+                           state->candidates[i]->name);
+        r = state_add_timing(state->candidates[i], measured->timings[next++], err);
+    }
     return r;
 }
 
@@ -345,9 +152,12 @@ static int compare_f64(const void *a, const void *b)
 /* The additive model against the assembled networks: the median error. */
 static int check_model(struct work_task *task, job_state *state, struct err *err)
 {
-    double errors[MAX_CANDIDATES + 1], signed_sum = 0;
+    _cleanup_(freep) double *errors = mem_calloc(state->n_candidates + 1, sizeof(*errors));
+    double signed_sum = 0;
     int n = 0;
-    for (size_t i = 0; i < state->n_candidates && n < MAX_CANDIDATES; i++) {
+    if (!errors)
+        return err_oom(err, "the model's errors");
+    for (size_t i = 0; i < state->n_candidates; i++) {
         const job_network *c = state->candidates[i];
         const Hone__V1__Timing *t = state_timing(c, "hone", NULL);
         if (!t || c->predicted_us <= 0)
@@ -371,16 +181,18 @@ static int check_model(struct work_task *task, job_state *state, struct err *err
     return r;
 }
 
-static int pick_finals(job_state *state, struct err *err)
+static int pick_finals(job_state *state, int most, struct err *err)
 {
-    struct ranked ranked[MAX_CANDIDATES + 1];
+    _cleanup_(freep) struct ranked *ranked = mem_calloc(state->n_candidates + 1, sizeof(*ranked));
     size_t n = 0;
+    if (!ranked)
+        return err_oom(err, "the finals");
     ranked[n++] = (struct ranked){state, state->plain_int8};
-    for (size_t i = 0; i < state->n_candidates && n <= MAX_CANDIDATES; i++)
+    for (size_t i = 0; i < state->n_candidates; i++)
         ranked[n++] = (struct ranked){state, state->candidates[i]};
     qsort(ranked, n, sizeof(*ranked), by_rank);
     double gentlest = INFINITY; /* KL of the finals so far: a further one must be gentler */
-    for (size_t i = 0; i < n && state->n_finals < MAX_FINALS; i++) {
+    for (size_t i = 0; i < n && (int)state->n_finals < most; i++) {
         const Hone__V1__Accuracy *a = state_accuracy(ranked[i].network, "search", "hone");
         if (!a || a->kl >= gentlest)
             continue;
@@ -403,6 +215,18 @@ static int pick_finals(job_state *state, struct err *err)
     return 0;
 }
 
+static int follow_prove(struct work_output *out, job_state *state, job_network *network, bool alone,
+                        struct err *err)
+{
+    Hone__V1__ProveTask prove = HONE__V1__PROVE_TASK__INIT;
+    prove.state = state;
+    prove.network = network;
+    prove.alone = alone;
+    return work_follow(out, "exporter", "prove", &prove.base, err);
+}
+
+/* A proof for each final, one for plain int8 where it is none, and the last measurement: the group
+ * whose results the report takes, in this order. */
 static int follow_finals(job_state *state, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__MeasureTask *measure =
@@ -422,16 +246,17 @@ static int follow_finals(job_state *state, struct work_output *out, struct err *
         r = state_measure_item(measure, state->plain_int8, "hone", "auto", err);
     if (r == 0)
         r = state_measure_item(measure, state->plain_int8, "onnxruntime", "auto", err);
+    bool plain_among = false;
     for (size_t i = 0; r == 0 && i < state->n_finals; i++) {
-        Hone__V1__ProveTask prove = HONE__V1__PROVE_TASK__INIT;
-        prove.state = state;
-        prove.network = state->finals[i];
-        r = work_follow(out, "exporter", "prove", &prove.base, err);
+        plain_among |= strcmp(state->finals[i]->name, state->plain_int8->name) == 0;
+        r = follow_prove(out, state, state->finals[i], false, err);
         if (r == 0)
             r = state_measure_item(measure, state->finals[i], "hone", "auto", err);
         if (r == 0)
             r = state_measure_item(measure, state->finals[i], "onnxruntime", "auto", err);
     }
+    if (r == 0 && !plain_among) /* what the user would have got without a search */
+        r = follow_prove(out, state, state->plain_int8, true, err);
     _cleanup_(freep) char *queue = state_profiler_queue(state);
     if (r == 0 && !queue)
         r = err_oom(err, "a queue's name");
@@ -458,8 +283,15 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
         r = take_timings(stage->state, measured, err);
     if (r == 0)
         r = check_model(task, stage->state, err);
+    bool again = false;
+    if (r == 0 && nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
+        r = propose_gentler(task, out, stage->state, &again, err);
+    if (r < 0 || again)
+        return r;
+    int most = 0;
+    r = affordable(task, stage->state, budget_finals, MAX_FINALS, "finals", &most, err);
     if (r == 0)
-        r = pick_finals(stage->state, err);
+        r = pick_finals(stage->state, most, err);
     if (r < 0)
         return r;
     job_state *state = stage->state;

@@ -1,10 +1,12 @@
 #include "shared/work/state.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -37,6 +39,17 @@ int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struc
     if (!clone)
         return -ERR_RESOURCE_EXHAUSTED;
     int r = message_append(&network->timings, &network->n_timings, clone, err);
+    if (r < 0)
+        message_free(clone);
+    return r;
+}
+
+int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err)
+{
+    Hone__V1__Accuracy *clone = message_clone(accuracy, err);
+    if (!clone)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = message_append(&network->accuracies, &network->n_accuracies, clone, err);
     if (r < 0)
         message_free(clone);
     return r;
@@ -96,6 +109,20 @@ int state_best_event(struct work_task *task, const job_network *network, double 
     strbuf_printf(&fields, ",\"verified\":%s,\"artifact\":\"%s\"", verified ? "true" : "false",
                   network->artifact);
     return fields.failed ? err_oom(err, "an event") : work_event(task, "best", fields.data, err);
+}
+
+int state_time(struct work_task *task, double *ret_elapsed_s, double *ret_left_s, struct err *err)
+{
+    _cleanup_(job_info_release) struct job_info job = {0};
+    _cleanup_(message_freep) Hone__V1__JobSpec *spec = NULL;
+    int r = queue_job_get(task->queue, task->task->job, &job, err);
+    if (r == 0)
+        r = message_unpack(&hone__v1__job_spec__descriptor, job.spec, job.spec_bytes, &spec, err);
+    if (r < 0)
+        return r;
+    *ret_elapsed_s = (double)(clock_wall_ms() - job.created_ms) / 1000;
+    *ret_left_s = spec->budget_s > 0 ? spec->budget_s - *ret_elapsed_s : INFINITY;
+    return 0;
 }
 
 int state_group_failed(const struct work_task *task, int i, const char *what, struct err *err)

@@ -18,6 +18,8 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
                                          const char *engine);
 /* Adds a clone of the timing. */
 int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err);
+/* Adds a clone of the accuracy. */
+int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err);
 /* Adds a sentence to the decisions that the manifest lists. */
 int state_decide(job_state *state, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -33,6 +35,11 @@ int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *networ
  * `baseline_us`: the original's on the same kernels. */
 int state_best_event(struct work_task *task, const job_network *network, double us,
                      double baseline_us, bool verified, struct err *err);
+
+/* Seconds since the job was submitted, and what is left of its budget: INFINITY without one, below
+ * 0 when it is over. The answer differs from one run to the next: kinds that ask are not
+ * remembered. */
+int state_time(struct work_task *task, double *ret_elapsed_s, double *ret_left_s, struct err *err);
 
 /* The failure of group member i, as an error of this task: "what: reason". */
 int state_group_failed(const struct work_task *task, int i, const char *what, struct err *err);

@@ -40,7 +40,7 @@ def load(tar, part, per_class=None):
 
 
 def peak_memory(home):
-    """MB that each process of this Hone needed at its peak, by name: they outlive the job a little."""
+    """MB that each process of this Hone needed at its peak: they outlive the job a little."""
     peaks = {}
     for process in glob.glob("/proc/[0-9]*"):
         try:
@@ -82,8 +82,8 @@ def bench(model, args, out_dir):
     out = os.path.join(out_dir, name)
     total, first, memory, result = run_job(model, args.data, out, args.job_options.split())
     row = {"model": name, "job_seconds": round(total, 1), "first_verified_seconds":
-           round(first or total, 1), "peak_memory_mb": memory, "cpu": engines.cpu_name(), "verdict": result["verdict"],
-           "baseline": result["baseline"]["value"]}
+           round(first or total, 1), "peak_memory_mb": memory, "cpu": engines.cpu_name(),
+           "verdict": result["verdict"], "baseline": result["baseline"]["value"]}
     chosen = next((r for r in result["results"] if r["file"] == "model.onnx"), None)
     if chosen:
         row.update({k: chosen[k] for k in ("value", "drop_points", "drop_upper95_points")})

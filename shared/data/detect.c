@@ -1,11 +1,10 @@
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "shared/data/detect.h"
 
-#include "services/ingest/prepare.h"
+#include <math.h>
+#include <stdlib.h>
+
+#include "shared/base/mem.h"
 #include "shared/base/str.h"
-#include "shared/nn/infer.h"
 
 /* Every convention is tried on a few pictures, the promising ones on more. */
 #define SAMPLES_FIRST 128
@@ -30,13 +29,11 @@ struct trial {
 };
 
 struct detecting {
-    struct work_task *task;
-    const struct graph *g;
+    const struct detect_network *network;
     struct sample_view view;
     int32_t *labels;
     int n_classes;
     bool by_labels;
-    int64_t width;
     struct trial *trials;
     int n;
 };
@@ -77,20 +74,21 @@ static double log_likelihood(const float *row, int64_t width, int32_t label)
 static double mutual_information(const struct detecting *d, const float *logits)
 {
     const int classes = d->n_classes;
-    _cleanup_(freep) double *joint = mem_calloc((size_t)(d->width * classes), sizeof(double));
-    _cleanup_(freep) double *answer = mem_calloc((size_t)d->width, sizeof(double));
+    _cleanup_(freep) double *joint =
+        mem_calloc((size_t)(d->network->width * classes), sizeof(double));
+    _cleanup_(freep) double *answer = mem_calloc((size_t)d->network->width, sizeof(double));
     _cleanup_(freep) double *class = mem_calloc((size_t)classes, sizeof(double));
     if (!joint || !answer || !class)
         return NAN;
     const double one = 1.0 / (double)d->view.n;
     for (int64_t i = 0; i < d->view.n; i++) {
-        int64_t top = argmax(logits + i * d->width, d->width);
+        int64_t top = argmax(logits + i * d->network->width, d->network->width);
         joint[top * classes + d->labels[i]] += one;
         answer[top] += one;
         class[d->labels[i]] += one;
     }
     double information = 0;
-    for (int64_t a = 0; a < d->width; a++)
+    for (int64_t a = 0; a < d->network->width; a++)
         for (int c = 0; c < classes; c++) {
             double p = joint[a * classes + c];
             if (p > 0)
@@ -101,12 +99,12 @@ static double mutual_information(const struct detecting *d, const float *logits)
 
 static int run_trial(struct detecting *d, struct trial *t, struct err *err)
 {
-    _cleanup_(freep) float *logits = mem_calloc((size_t)(d->view.n * d->width), sizeof(float));
+    _cleanup_(freep) float *logits =
+        mem_calloc((size_t)(d->view.n * d->network->width), sizeof(float));
     if (!logits)
         return err_oom(err, "detecting the preprocessing");
     d->view.pre = t->convention->pre;
-    struct infer_options options = {.threads = d->task->threads};
-    int r = infer_run(d->g, &options, d->view.n, sample_view_fill, &d->view, logits, err);
+    int r = d->network->run(d->network->ctx, &d->view, logits, err);
     if (r < 0)
         return r;
     t->done = true;
@@ -117,9 +115,9 @@ static int run_trial(struct detecting *d, struct trial *t, struct err *err)
     int64_t right = 0;
     double sum = 0;
     for (int64_t i = 0; i < d->view.n; i++) {
-        const float *row = logits + i * d->width;
-        right += argmax(row, d->width) == d->labels[i];
-        sum += log_likelihood(row, d->width, d->labels[i]);
+        const float *row = logits + i * d->network->width;
+        right += argmax(row, d->network->width) == d->labels[i];
+        sum += log_likelihood(row, d->network->width, d->labels[i]);
     }
     t->shown = (double)right / (double)d->view.n;
     t->merit = sum / (double)d->view.n;
@@ -152,8 +150,8 @@ static int run_round(struct detecting *d, const struct dataset *ds, int n_trials
         d->trials[i].done = false;
     for (int i = 0; r == 0 && i < n_trials; i++) {
         r = run_trial(d, &d->trials[i], err);
-        if (r == 0)
-            r = work_progress(d->task, stage, i + 1, n_trials, "conventions", err);
+        if (r == 0 && d->network->progress)
+            r = d->network->progress(d->network->ctx, stage, i + 1, n_trials, err);
     }
     qsort(d->trials, (size_t)d->n, sizeof(*d->trials), by_merit);
     return r;
@@ -222,16 +220,15 @@ static int judge(const struct detecting *d, struct detection *ret, struct err *e
     return clear ? 0 : unclear(d, ret->by, err);
 }
 
-int ingest_detect_preprocess(struct work_task *task, const struct graph *g,
-                             const struct dataset *ds, bool labels_usable, struct detection *ret,
-                             struct err *err)
+int detect_preprocess(const struct dataset *ds, const struct detect_network *network,
+                      bool by_labels, struct detection *ret, struct err *err)
 {
     if (!dataset_is_picture(ds)) {
         *ret = (struct detection){.pre = preprocess_identity, .name = "none (the data are arrays)"};
         return 0;
     }
     _cleanup_(detecting_release) struct detecting d = {
-        .task = task, .g = g, .by_labels = labels_usable, .n_classes = dataset_classes(ds)};
+        .network = network, .by_labels = by_labels, .n_classes = dataset_classes(ds)};
     if (d.n_classes < 2)
         return err_set(err, ERR_FAILED_PRECONDITION,
                        "pictures without labels do not tell how they become inputs: say so with "
@@ -242,9 +239,7 @@ int ingest_detect_preprocess(struct work_task *task, const struct graph *g,
         return err_oom(err, "detecting the preprocessing");
     for (int i = 0; i < d.n; i++)
         d.trials[i].convention = &conventions[i];
-    int r = infer_output_width(g, &d.width, err);
-    if (r == 0)
-        r = run_round(&d, ds, d.n, SAMPLES_FIRST, "find the preprocessing", err);
+    int r = run_round(&d, ds, d.n, SAMPLES_FIRST, "find the preprocessing", err);
     if (r == 0)
         r = run_round(&d, ds, d.n < PROMISING ? d.n : PROMISING, SAMPLES,
                       "confirm the preprocessing", err);
