@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "services/profiler/profiler.h"
+#include "shared/base/str.h"
 #include "shared/nn/plan.h"
 
 int main(void)
@@ -21,7 +22,16 @@ int main(void)
          .measures = true},
     };
     const char *target = getenv("HONE_TARGET"), *isa = getenv("HONE_ISA");
+    const char *seconds = getenv("HONE_MEASURE_SECONDS");
+    struct profiler profiler = {.seconds = 2};
     struct err err = {0};
+    if (seconds && *seconds &&
+        (str_parse_f64(seconds, &profiler.seconds, &err) < 0 ||
+         !(profiler.seconds >= 0.01 && profiler.seconds <= 600))) {
+        fprintf(stderr, "hone-profiler: HONE_MEASURE_SECONDS=%s: 0.01 to 600 are possible\n",
+                seconds);
+        return 2;
+    }
     if (nn_limit_isa(isa, &err) < 0) {
         fprintf(stderr, "hone-profiler: HONE_ISA: %s\n", err.message);
         return 2;
@@ -33,6 +43,7 @@ int main(void)
         .queue = queue,
         .kinds = kinds,
         .n_kinds = sizeof(kinds) / sizeof(kinds[0]),
+        .ctx = &profiler,
     };
     return work_main(&config);
 }

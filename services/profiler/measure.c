@@ -11,7 +11,6 @@
 #include "shared/nn/plan_buffers.h"
 #include "shared/work/state.h"
 
-#define SECONDS_EACH 2.0
 #define TEAM_SECONDS 0.02 /* of one run of streams side by side: far above the cost of a start */
 
 /* One inference after the other on a thread. */
@@ -235,8 +234,9 @@ int profiler_measure(struct work_task *task, struct work_output *out, struct err
                                   : (struct bench_item){stream_run, &runner->streams[0]};
     }
     struct progress progress = {task};
+    const struct profiler *profiler = task->ctx;
     struct bench_options options = {
-        .seconds = SECONDS_EACH, .progress = on_progress, .progress_ctx = &progress};
+        .seconds = profiler->seconds, .progress = on_progress, .progress_ctx = &progress};
     r = bench_run(items, n, &options, times, err);
     for (size_t i = 0, k = 0; r == 0 && i < measure->n_items; i++) {
         if (!runners.items[i].error[0])

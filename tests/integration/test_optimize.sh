@@ -7,6 +7,7 @@ preset=${HONE_PRESET:-release}
 hone=$top/build/$preset/services/cli/hone
 work=$(mktemp -d "${TMPDIR:-/tmp}/hone-it.XXXXXX")
 export HONE_HOME=$work/home
+export HONE_MEASURE_SECONDS=0.3 # no figure is judged here
 trap '"$hone" down >/dev/null 2>&1; rm -rf "$work"' EXIT
 
 n=0 failed=0
@@ -85,6 +86,26 @@ check "the same job again reuses what was computed" bash -c \
 check "and gives the same file" cmp "$work/out/model.onnx" "$work/out2/model.onnx"
 check "both jobs are listed as succeeded" bash -c \
     '[[ $("$1" jobs --json | grep -c "\"state\": \"succeeded\"") -ge 2 ]]' - "$hone"
+
+check "plain int8 is scored on the test part, too" json "$result" \
+    'r["plain_int8"]["n"] == r["baseline"]["n"] and 0 < r["plain_int8"]["value"] <= 1'
+
+# ---- what is asked for ----
+check "a budget that is over leaves the first verified network" bash -c '
+    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --budget 1s --json >"$3.jsonl" &&
+    grep -q "\"type\":\"budget\"" "$3.jsonl"' - "$hone" "$demo" "$work/hurried"
+check "which is plain int8" json "$work/hurried/result.json" \
+    '[x["name"] for x in r["results"]] == [r["plain_int8"]["name"]]'
+check "a limit that nothing can keep hands back the original" fails 3 "original stays" \
+    "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-drop 0 --out "$work/none"
+check "after further rounds of gentler networks" json "$work/none/manifest.json" \
+    'sum("gentler" in d for d in r["decisions"]) == 2'
+check "and the model is the user's own" cmp "$work/none/model.onnx" "$demo/model.onnx"
+check "throughput is measured on all processors" bash -c '
+    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --objective throughput --json \
+        >/dev/null' - "$hone" "$demo" "$work/throughput"
+check "in one stream for each" json "$work/throughput/result.json" \
+    'all(x["streams"] == len(__import__("os").sched_getaffinity(0)) for x in r["results"])'
 
 # ---- bad input ----
 optimize() { "$hone" optimize "$@" --out "$work/bad"; }
