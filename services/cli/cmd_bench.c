@@ -4,7 +4,9 @@
 
 #include "services/cli/cli.h"
 #include "services/cli/network.h"
+#include "shared/base/fs.h"
 #include "shared/base/mem.h"
+#include "shared/graph/onnx.h"
 #include "shared/nn/bench.h"
 #include "shared/nn/plan_buffers.h"
 
@@ -87,12 +89,22 @@ static int print_json(const struct bench *b, const struct bench_result *t, int64
     return code;
 }
 
+static int write_network(const struct graph *g, const char *path, struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes = 0;
+    int r = onnx_write_bytes(g, &data, &bytes, err);
+    return r < 0 ? r : fs_write_atomic(path, data, bytes, err);
+}
+
 static int measure(struct bench *b, const char *model, const struct plan_options *options,
-                   double seconds, struct bench_result *ret, struct err *err)
+                   double seconds, const char *write, struct bench_result *ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
     struct plan_options compile = *options;
     int r = network_read(model, options->precision, &g, err);
+    if (r == 0 && write)
+        r = write_network(g, write, err);
     if (compile.precision == PRECISION_INT8)
         compile.precision = PRECISION_AUTO; /* the network says where */
     if (r == 0)
@@ -106,7 +118,7 @@ static int measure(struct bench *b, const char *model, const struct plan_options
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-    const char *precision = "auto", *args[1] = {NULL};
+    const char *precision = "auto", *write = NULL, *args[1] = {NULL};
     int64_t threads = 1, batch = 1;
     double seconds = 3;
     bool json = false, layers = false;
@@ -138,6 +150,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .min = 0.01,
          .max = 3600,
          .help = "how long to measure (default: 3)"},
+        {.name = "write",
+         .value = "FILE",
+         .kind = CLI_TEXT,
+         .to = &write,
+         .help = "also write the network that was measured (with int8 for its speed only)"},
         {.name = "layers",
          .kind = CLI_FLAG,
          .to = &layers,
@@ -153,7 +170,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
     struct bench_result t;
     struct err err = {0};
     if (precision_parse(precision, &how.precision, &err) < 0 ||
-        measure(&b, args[0], &how, seconds, &t, &err) < 0)
+        measure(&b, args[0], &how, seconds, write, &t, &err) < 0)
         return cli_fail(&err);
     if (json)
         return print_json(&b, &t, threads, batch);

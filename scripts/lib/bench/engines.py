@@ -1,4 +1,5 @@
 """Engines to time: each runs one network for some seconds and gives latencies in microseconds."""
+import ctypes
 import json
 import os
 import subprocess
@@ -48,11 +49,46 @@ class Hone:
         return out["p50_us"], out["p90_us"]
 
 
+class LibHone:
+    """libhone in this process, as a user's program calls it."""
+
+    class Options(ctypes.Structure):
+        _fields_ = [("size", ctypes.c_size_t), ("threads", ctypes.c_int),
+                    ("batch", ctypes.c_int64), ("precision", ctypes.c_char_p)]
+
+    class Error(ctypes.Structure):
+        _fields_ = [("code", ctypes.c_int), ("message", ctypes.c_char * 1024)]
+
+    def __init__(self, name, model, shape, threads=1):
+        self.name = name
+        self.lib = ctypes.CDLL(os.path.join(TOP, "build/release/lib/libhone.so"))
+        self.lib.hone_run.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p,
+                                      ctypes.c_void_p, ctypes.c_void_p]
+        options = self.Options(ctypes.sizeof(self.Options), threads, shape[0], None)
+        self.net, self.error = ctypes.c_void_p(), self.Error()
+        self.check(self.lib.hone_open(model.encode(), ctypes.byref(options),
+                                      ctypes.byref(self.net), ctypes.byref(self.error)))
+        self.x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        self.y = np.empty(1 << 20, np.float32)
+        self.inputs = (ctypes.c_void_p * 1)(self.x.ctypes.data)
+        self.outputs = (ctypes.c_void_p * 1)(self.y.ctypes.data)
+
+    def check(self, code):
+        if code < 0:
+            raise RuntimeError(self.error.message.decode())
+
+    def round(self, seconds):
+        n = self.x.shape[0]
+        s = timed(lambda: self.check(self.lib.hone_run(self.net, n, self.inputs, self.outputs,
+                                                       ctypes.byref(self.error))), seconds)
+        return np.percentile(s, 50), np.percentile(s, 90)
+
+
 class OnnxRuntime:
-    def __init__(self, name, model, shape):
+    def __init__(self, name, model, shape, threads=1):
         import onnxruntime as ort
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         self.name = name
         self.version = "ONNX Runtime " + ort.__version__
@@ -73,7 +109,7 @@ class OnnxRuntime:
 class OpenVino:
     """fp32, or int8 by NNCF's post-training quantization on calibration samples."""
 
-    def __init__(self, name, model, shape, calibration=None):
+    def __init__(self, name, model, shape, calibration=None, threads=1):
         import openvino as ov
         self.name = name
         self.version = "OpenVINO " + ov.__version__.split("-")[0]
@@ -86,7 +122,7 @@ class OpenVino:
             network = nncf.quantize(network, data, subset_size=len(calibration))
         self.network = network
         network.reshape(list(shape))
-        config = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
                   "INFERENCE_PRECISION_HINT": "f32"}
         self.compiled = core.compile_model(network, "CPU", config)
         self.request = self.compiled.create_infer_request()
