@@ -193,6 +193,26 @@ static int open_node(struct graph *g, int n, int64_t batch, struct err *err)
     return 0;
 }
 
+static bool leads_with_batch(const struct graph *g, int n, const int *values)
+{
+    for (int i = 0; i < n; i++) {
+        const struct value *v = g->values[values[i]];
+        if (!v->shape_known || v->shape.rank < 1 || v->shape.dim[0] != DIM_BATCH)
+            return false;
+    }
+    return n > 0;
+}
+
+bool graph_samples_apart(const struct graph *g)
+{
+    /* Shapes with a symbolic batch exist only where no operator merges, cuts or sums over it. */
+    for (int n = 0; n < g->n_nodes; n++)
+        if (!g->nodes[n]->dead && check_apart(g, g->nodes[n], NULL) < 0)
+            return false;
+    return leads_with_batch(g, g->n_inputs, g->inputs) &&
+           leads_with_batch(g, g->n_outputs, g->outputs);
+}
+
 int graph_make_batch_symbolic(struct graph *g, struct err *err)
 {
     int64_t batch = 0;

@@ -31,3 +31,6 @@ int graph_window(const struct graph *g, const struct node *node, struct window *
  * mixes samples or fixes the batch in another way; the graph is unchanged then. Indices of nodes
  * and values stay; pointers to them do not. */
 int graph_make_batch_symbolic(struct graph *g, struct err *err);
+/* Whether samples do not meet: a batch gives what its parts give, put together. (With DIM_BATCH as
+ * the first dimension of all inputs and outputs, and nothing that runs over it.) */
+bool graph_samples_apart(const struct graph *g);

@@ -92,6 +92,8 @@ static int compile(struct plan *plan, struct err *err)
     if (rc == 0)
         rc = add_ports(plan, m.g, m.g->n_outputs, m.g->outputs, &plan->outputs, err);
     plan->n_outputs = plan->outputs ? m.g->n_outputs : 0;
+    if (rc == 0 && lanes_wanted(m.g, &plan->options))
+        return lanes_make(plan, m.g, err);
     if (rc == 0)
         rc = plan_lower(&m, err);
     if (rc == 0)
@@ -145,6 +147,7 @@ struct plan *plan_free(struct plan *plan)
 {
     if (!plan)
         return NULL;
+    lanes_release(plan);
     for (int i = 0; i < plan->n_steps; i++)
         step_release(&plan->steps[i]);
     free(plan->steps);
@@ -197,6 +200,8 @@ static void copy_constants(const struct plan *plan, void *const *outputs)
 
 int plan_run(struct plan *plan, const void *const *inputs, void *const *outputs, struct err *err)
 {
+    if (plan->lanes)
+        return lanes_run(plan, inputs, outputs, NULL, err);
     int threads = omp_get_max_threads();
     if (threads != plan->options.threads)
         omp_set_num_threads(plan->options.threads);
@@ -213,6 +218,8 @@ int plan_run(struct plan *plan, const void *const *inputs, void *const *outputs,
 int plan_run_timed(struct plan *plan, const void *const *inputs, void *const *outputs,
                    int64_t *ret_ns, struct err *err)
 {
+    if (plan->lanes)
+        return lanes_run(plan, inputs, outputs, ret_ns, err);
     int threads = omp_get_max_threads();
     omp_set_num_threads(plan->options.threads);
     bind_ports(plan, inputs, outputs);
@@ -253,12 +260,12 @@ const struct plan_port *plan_output(const struct plan *plan, int i)
 
 int plan_n_steps(const struct plan *plan)
 {
-    return plan->n_steps;
+    return plan->lanes ? plan->lanes[0].plan->n_steps : plan->n_steps;
 }
 
 const struct plan_step *plan_step(const struct plan *plan, int i)
 {
-    return &plan->steps[i].info;
+    return &(plan->lanes ? plan->lanes[0].plan : plan)->steps[i].info;
 }
 
 size_t plan_memory(const struct plan *plan)

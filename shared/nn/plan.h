@@ -14,6 +14,10 @@
  * A *layer* is what is fused into one step; it carries the name of its main node (the Conv, Gemm,
  * pool, ...), which is the same in every precision.
  *
+ * With several threads, a batch of at least as many samples is shared out: each thread carries its
+ * part through the whole network (where samples do not meet); steps and their times are then those
+ * of the first share. A smaller batch has all threads on each layer.
+ *
  * A plan is used by one thread at a time; different plans are independent. Compile one per stream.
  */
 #include "shared/graph/graph.h"
@@ -27,6 +31,7 @@ struct plan_options {
                                    FP32: hints ignored; BF16: every layer that can */
     bool reference;             /* plain C only (shared/graph/eval.h) */
     bool no_fusion;             /* tests: each node a step of its own */
+    bool one_lane;              /* all threads on each layer also where the batch could be shared */
     bool choose_by_name;        /* take the library's first implementation, measure nothing */
     const char *implementation; /* tests: force the implementations whose name contains this, where
                                    a layer has one */
@@ -64,7 +69,7 @@ struct plan_step {
     const char *fused;          /* what was fused: "bias+sum+relu", "" */
     const char *signature;      /* key of the latency table: op, shapes, attributes, fusion,
                                    precision and layouts; the same for equal work anywhere */
-    int64_t macs;               /* at the plan's batch */
+    int64_t macs;               /* at the batch that the step sees */
 };
 int plan_n_steps(const struct plan *plan);
 const struct plan_step *plan_step(const struct plan *plan, int i);

@@ -292,7 +292,24 @@ struct plan {
     struct port *inputs, *outputs;
     char *memory; /* arena of activations, then scratch */
     size_t memory_bytes, packed_bytes;
+    /* A batch on several threads: each lane is a plan for a share of the samples on one thread, and
+     * the rest of this structure but for the ports is that of the first lane. */
+    int n_lanes;
+    struct lane *lanes;
 };
+
+struct lane {
+    struct plan *plan;
+    const void **inputs; /* where its share begins */
+    void **outputs;
+};
+/* Whether the batch is to be shared out; makes the lanes; runs them. ret_ns: of the first lane's
+ * steps, or NULL. */
+bool lanes_wanted(const struct graph *g, const struct plan_options *options);
+int lanes_make(struct plan *plan, const struct graph *g, struct err *err);
+int lanes_run(struct plan *plan, const void *const *inputs, void *const *outputs, int64_t *ret_ns,
+              struct err *err);
+void lanes_release(struct plan *plan);
 
 /* Grows one of the arrays of a plan (heap) by one; the new item is zeroed. Returns its index. */
 int plan_grow(void *items, int *n, int *cap, size_t size, struct err *err);

@@ -21,8 +21,8 @@ struct hone_net {
     struct graph *graph;
     struct plan_options options;
     int64_t fixed_batch;
-    pthread_mutex_t lock;    /* of the plans: runs take turns */
-    int64_t sizes[N_SIZES];  /* 1, 4, 16, 64, and the caller's wish */
+    pthread_mutex_t lock;   /* of the plans: runs take turns */
+    int64_t sizes[N_SIZES]; /* 1, 4, 16, 64, and the caller's wish */
     struct plan *plans[N_SIZES];
 };
 
@@ -63,12 +63,13 @@ static int read_options(const struct hone_options *from, struct plan_options *re
         return err_set(err, ERR_OUT_OF_RANGE, "options: %d threads", o.threads);
     if (o.batch < 0 || o.batch > 1 << 20)
         return err_set(err, ERR_OUT_OF_RANGE, "options: a batch of %lld", (long long)o.batch);
-    *ret = (struct plan_options){.threads = o.threads ? o.threads : 1,
-                                 .batch = o.batch ? o.batch : 1};
+    *ret =
+        (struct plan_options){.threads = o.threads ? o.threads : 1, .batch = o.batch ? o.batch : 1};
     int rc = o.precision ? precision_parse(o.precision, &ret->precision, err) : 0;
     if (rc == 0 && ret->precision == PRECISION_INT8)
-        return err_set(err, ERR_INVALID_ARGUMENT,
-                       "options: int8 needs a network that was quantized with data (hone optimize)");
+        return err_set(
+            err, ERR_INVALID_ARGUMENT,
+            "options: int8 needs a network that was quantized with data (hone optimize)");
     return rc;
 }
 
@@ -101,9 +102,11 @@ static int open_graph(struct graph *g, const struct hone_options *options, struc
         rc = pass_simplify(g, err);
     if (rc < 0)
         return rc;
-    if (graph_make_batch_symbolic(g, NULL) < 0) {
+    if (graph_make_batch_symbolic(g, NULL) < 0 || !graph_samples_apart(g)) {
         const struct shape *in = g->n_inputs ? &g->values[g->inputs[0]]->shape : NULL;
         net->fixed_batch = in && in->rank > 0 ? in->dim[0] : 1;
+        if (net->fixed_batch == DIM_BATCH) /* samples meet: only whole batches of one size */
+            net->fixed_batch = net->options.batch;
         net->options.batch = net->fixed_batch;
     }
     const int64_t sizes[N_SIZES] = {1, 4, 16, 64, net->options.batch};
@@ -133,8 +136,9 @@ int hone_open_bytes(const void *onnx, size_t bytes, const struct hone_options *o
     struct err *err = as_err(error);
     struct graph *g = NULL;
     if (!onnx || !ret)
-        return err_set(err, ERR_INVALID_ARGUMENT, "hone_open_bytes: no bytes, or nowhere to put "
-                                                  "the net");
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "hone_open_bytes: no bytes, or nowhere to put "
+                       "the net");
     int rc = onnx_read_bytes(onnx, bytes, NULL, NULL, &g, err);
     return rc < 0 ? rc : open_graph(g, options, ret, err);
 }
@@ -212,9 +216,11 @@ static int run_piece(struct hone_net *net, struct plan *plan, int64_t batch, int
     if (n_in > MOST || n_out > MOST)
         return err_set(err, ERR_UNIMPLEMENTED, "more than %d inputs or outputs", MOST);
     for (int i = 0; i < n_in; i++)
-        in[i] = (const char *)inputs[i] + stride_of(net, g->inputs[i], plan_input(plan, i), batch) * (size_t)first;
+        in[i] = (const char *)inputs[i] +
+                stride_of(net, g->inputs[i], plan_input(plan, i), batch) * (size_t)first;
     for (int i = 0; i < n_out; i++)
-        out[i] = (char *)outputs[i] + stride_of(net, g->outputs[i], plan_output(plan, i), batch) * (size_t)first;
+        out[i] = (char *)outputs[i] +
+                 stride_of(net, g->outputs[i], plan_output(plan, i), batch) * (size_t)first;
     return plan_run(plan, in, out, err);
 }
 
@@ -226,7 +232,8 @@ int hone_run(struct hone_net *net, int64_t n, const void *const *inputs, void *c
         return err_set(err, ERR_INVALID_ARGUMENT, "hone_run: no net, no buffers, or %lld samples",
                        (long long)n);
     if (net->fixed_batch && n != net->fixed_batch)
-        return err_set(err, ERR_INVALID_ARGUMENT, "the network takes %lld samples at once, not %lld",
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "the network takes %lld samples at once, not %lld",
                        (long long)net->fixed_batch, (long long)n);
     int rc = 0;
     pthread_mutex_lock(&net->lock);

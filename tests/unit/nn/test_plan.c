@@ -280,9 +280,64 @@ static void two_plans_run_at_once(void **state)
 static void several_threads_give_the_same_numbers(void **state)
 {
     (void)state;
+    static const struct plan_options options[] = {
+        {.batch = 1, .threads = 2},
+        {.batch = 4, .threads = 2},
+        {.batch = 7, .threads = 3}, /* shares of 2, 2 and 3 samples */
+        {.batch = 4, .threads = 2, .one_lane = true},
+    };
     struct mesh m;
     small_network(&m);
-    plan_free(mesh_check(&m, &(struct plan_options){.batch = 4, .threads = 2}, 1e-5, "threads"));
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+        plan_free(mesh_check(&m, &options[i], 1e-5, "threads"));
+    mesh_release(&m);
+}
+
+static void samples_that_meet_are_not_shared_out(void **state)
+{
+    (void)state;
+    struct mesh m;
+    struct err err = {0};
+    mesh_init(&m, 4);
+    int y = mesh_node(&m, OP_SOFTMAX, VALUES(mesh_input(&m, DIMS(DIM_BATCH, 6))));
+    mesh_attr_int(&m, y, "axis", 0); /* over the batch */
+    must(graph_add_output(m.g, y, &err), &err);
+    must(graph_infer(m.g, &err), &err);
+    assert_false(graph_samples_apart(m.g));
+    plan_free(mesh_check(&m, &(struct plan_options){.batch = 4, .threads = 2}, 1e-6, "meeting"));
+    mesh_release(&m);
+}
+
+static void the_steps_of_shares_have_times(void **state)
+{
+    (void)state;
+    struct mesh m;
+    struct err err = {0};
+    struct plan *plan = NULL;
+    small_network(&m);
+    assert_int_equal(
+        plan_compile(m.g, &(struct plan_options){.batch = 5, .threads = 2}, &plan, &err), 0);
+    int n = plan_n_steps(plan);
+    assert_true(n > 0 && n < 100);
+    assert_true(plan_memory(plan) > 0);
+    for (int i = 0; i < n; i++)
+        assert_non_null(plan_step(plan, i)->signature);
+    struct trial_run t = {0};
+    trial_run(&t, m.g, plan, 1);
+    int64_t ns[100];
+    for (int i = 0; i < n; i++)
+        ns[i] = -1;
+    const void *in[8] = {NULL};
+    void *out[8] = {NULL};
+    for (int i = 0; i < t.n_in; i++)
+        in[i] = t.in[i]->data;
+    for (int i = 0; i < t.n_out; i++)
+        out[i] = t.got[i]->data;
+    assert_int_equal(plan_run_timed(plan, in, out, ns, &err), 0);
+    for (int i = 0; i < n; i++)
+        assert_true(ns[i] >= 0);
+    trial_release(&t);
+    plan_free(plan);
     mesh_release(&m);
 }
 
@@ -409,6 +464,8 @@ int main(void)
         cmocka_unit_test(a_timed_run_computes_the_same),
         cmocka_unit_test(two_plans_run_at_once),
         cmocka_unit_test(several_threads_give_the_same_numbers),
+        cmocka_unit_test(samples_that_meet_are_not_shared_out),
+        cmocka_unit_test(the_steps_of_shares_have_times),
         cmocka_unit_test(a_batch_that_no_memory_holds_is_refused),
         cmocka_unit_test(an_intermediate_value_that_no_memory_holds_is_refused),
         cmocka_unit_test(a_network_without_shapes_is_refused),
