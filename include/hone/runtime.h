@@ -1,5 +1,4 @@
-#ifndef HONE_RUNTIME_H
-#define HONE_RUNTIME_H
+#pragma once
 /*
  * Hone's runtime: runs a network from an ONNX file on this CPU. fp32 networks, and networks as
  * Hone writes them: int8 in QDQ form, bf16 by hints in the metadata.
@@ -82,5 +81,4 @@ HONE_API const char *hone_isa(void);     /* what the kernels use here: "avx512_c
 
 #ifdef __cplusplus
 }
-#endif
 #endif
