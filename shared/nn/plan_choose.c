@@ -16,6 +16,7 @@
 #include "shared/nn/step_dnnl.h"
 #include "shared/nn/step_move.h"
 #include "shared/nn/step_narrow.h"
+#include "shared/nn/step_winograd.h"
 
 enum { MOST_SWEEPS = 8 };
 
@@ -37,8 +38,9 @@ struct chooser {
 
 const struct implementation *const *implementations_of(enum layer_kind kind)
 {
-    static const struct implementation *const table[][4] = {
-        [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_plain},
+    static const struct implementation *const table[][6] = {
+        [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_plain, &winograd_vectors,
+                        &winograd_plain},
         [LAYER_GEMM] = {&onednn_matmul, &onednn_inner_product},
         [LAYER_POOL] = {&onednn_pool},
         [LAYER_UNARY] = {&onednn_unary},
