@@ -1,11 +1,14 @@
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <yyjson.h>
 
 #include "services/cli/cli.h"
 #include "services/cli/network.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
+#include "shared/base/pool.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/bench.h"
 #include "shared/nn/plan_buffers.h"
@@ -66,14 +69,17 @@ static void print_layers(struct bench *b, struct err *err)
     free(best);
 }
 
-static int print_json(const struct bench *b, const struct bench_result *t, int64_t threads,
-                      int64_t batch)
+static int print_json(const struct bench *b, const char *scenario, const struct bench_result *t,
+                      int64_t threads, int64_t batch)
 {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = yyjson_mut_obj(doc);
     yyjson_mut_doc_set_root(doc, root);
+    yyjson_mut_obj_add_str(doc, root, "scenario", scenario);
     yyjson_mut_obj_add_real(doc, root, "p50_us", t->p50_us);
     yyjson_mut_obj_add_real(doc, root, "p90_us", t->p90_us);
+    if (isfinite(t->p90_bound_us))
+        yyjson_mut_obj_add_real(doc, root, "p90_early_stopping_us", t->p90_bound_us);
     yyjson_mut_obj_add_real(doc, root, "images_per_s", 1e6 * (double)batch / t->p50_us);
     yyjson_mut_obj_add_sint(doc, root, "threads", threads);
     yyjson_mut_obj_add_sint(doc, root, "batch", batch);
@@ -118,11 +124,17 @@ static int measure(struct bench *b, const char *model, const struct plan_options
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-    const char *precision = "auto", *write = NULL, *args[1] = {NULL};
-    int64_t threads = 1, batch = 1;
+    const char *precision = "auto", *write = NULL, *scenario = "single-stream", *args[1] = {NULL};
+    int64_t threads = 0, batch = 0;
     double seconds = 3;
     bool json = false, layers = false;
     const struct cli_option options[] = {
+        {.name = "scenario",
+         .value = "S",
+         .kind = CLI_CHOICE,
+         .to = &scenario,
+         .choices = "single-stream|offline",
+         .help = "as in MLPerf (default: single-stream)"},
         {.name = "precision",
          .value = "P",
          .kind = CLI_CHOICE,
@@ -135,14 +147,14 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .to = &threads,
          .min = 1,
          .max = 1024,
-         .help = "threads of one inference (default: 1)"},
+         .help = "threads of one inference (default: 1; offline: all processors)"},
         {.name = "batch",
          .value = "N",
          .kind = CLI_INT,
          .to = &batch,
          .min = 1,
-         .max = 4096,
-         .help = "samples in one inference (default: 1)"},
+         .max = 65536,
+         .help = "samples in one inference (default: 1; offline: 64 for each thread)"},
         {.name = "seconds",
          .value = "S",
          .kind = CLI_REAL,
@@ -165,6 +177,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
     int code = cli_parse(self, options, argc, argv, 1, 1, args);
     if (code >= 0)
         return code;
+    const bool offline = strcmp(scenario, "offline") == 0;
+    if (threads == 0)
+        threads = offline ? pool_cpus() : 1;
+    if (batch == 0)
+        batch = offline ? 64 * threads : 1;
     _cleanup_(bench_release) struct bench b = {0};
     struct plan_options how = {.batch = batch, .threads = (int)threads};
     struct bench_result t;
@@ -173,13 +190,16 @@ static int run(const struct cli_command *self, int argc, char **argv)
         measure(&b, args[0], &how, seconds, write, &t, &err) < 0)
         return cli_fail(&err);
     if (json)
-        return print_json(&b, &t, threads, batch);
-    printf(
-        "p50 %.1f us   p90 %.1f us   %.0f images/s   (%s, %lld thread%s, batch %lld, %lld runs%s)\n"
-        "%s, %s, %s\n",
-        t.p50_us, t.p90_us, 1e6 * (double)batch / t.p50_us, main_precision(b.plan),
-        (long long)threads, threads == 1 ? "" : "s", (long long)batch, (long long)t.runs,
-        t.noisy ? "; noisy: something else was running" : "", nn_cpu(), nn_isa(), nn_version());
+        return print_json(&b, scenario, &t, threads, batch);
+    printf("p50 %.1f us   p90 %.1f us   %.0f images/s   ", t.p50_us, t.p90_us,
+           1e6 * (double)batch / t.p50_us);
+    printf("(%s, %lld thread%s, batch %lld, %lld runs%s)\n", main_precision(b.plan),
+           (long long)threads, threads == 1 ? "" : "s", (long long)batch, (long long)t.runs,
+           t.noisy ? "; noisy: something else was running" : "");
+    printf("%s, %s, %s\n", nn_cpu(), nn_isa(), nn_version());
+    if (!offline && isfinite(t.p90_bound_us))
+        printf("90th percentile at most %.1f us (MLPerf's early-stopping estimate, 99 %%)\n",
+               t.p90_bound_us);
     if (layers)
         print_layers(&b, &err);
     return err.code ? cli_fail(&err) : CLI_OK;
@@ -191,8 +211,11 @@ const struct cli_command cmd_bench = {
     .summary = "measure how fast a network runs here",
     .details =
         "Median and 90th percentile of the time of one inference, input conversion included, on\n"
-        "Hone's own kernels. With --precision int8 a network that is not quantized runs in plain\n"
-        "int8 with ranges from noise: right for its speed, not for its answers.",
+        "Hone's own kernels, after a warm-up. The scenarios are MLPerf Inference's: single-stream\n"
+        "(latency of one query after the other) and offline (throughput of one large batch, each\n"
+        "thread with its share of the samples). With --precision int8 a network that is not\n"
+        "quantized runs in plain int8 with ranges from noise: right for its speed, not for its\n"
+        "answers.",
     .examples = "  hone bench resnet56.onnx\n  hone bench resnet56.onnx --precision int8 --json\n"
                 "  hone bench faster/model.onnx --layers\n",
     .run = run,

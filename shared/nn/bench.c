@@ -58,6 +58,25 @@ static double quantile(const double *sorted, int64_t n, double q)
     return sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]);
 }
 
+/* The place (from 0) of the order statistic that lies above the q-quantile with this confidence,
+ * whatever the distribution: the least k with P(Binomial(n, q) <= k) >= confidence. n: none does.
+ */
+static int64_t bound_place(int64_t n, double q, double confidence)
+{
+    double tail = 0; /* P(Binomial > k) */
+    int64_t k = n;
+    while (k > 0) {
+        const double x = (double)k, all = (double)n;
+        const double p = exp(lgamma(all + 1) - lgamma(x + 1) - lgamma(all - x + 1) + x * log(q) +
+                             (all - x) * log1p(-q));
+        if (tail + p > 1 - confidence)
+            break;
+        tail += p;
+        k--;
+    }
+    return k;
+}
+
 struct round {
     double median;
     int64_t from, to;
@@ -103,6 +122,10 @@ int bench_summarise(const double *us, const int64_t *start, int rounds, struct b
         .runs = n,
         .noisy = order[quiet - 1].median > 1.1 * order[0].median,
     };
+    memcpy(kept, us + start[0], (size_t)n * sizeof(*kept));
+    qsort(kept, (size_t)n, sizeof(*kept), by_value);
+    const int64_t place = bound_place(n, 0.9, 0.99);
+    ret->p90_bound_us = place < n ? kept[place] : (double)INFINITY;
     return 0;
 }
 

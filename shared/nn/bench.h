@@ -19,6 +19,9 @@ struct bench_options {
 struct bench_result {
     double p50_us, p90_us, mean_us,
         min_us; /* quantiles over all runs of the quietest half of the rounds */
+    /* MLPerf Inference's early-stopping estimate for single streams: with 99 % confidence the 90th
+     * percentile is no larger. Over all runs, the noisy ones too; INFINITY for fewer than 44. */
+    double p90_bound_us;
     int64_t runs;
     bool noisy; /* medians of the rounds differ by more than a tenth (in the quieter half) */
 };

@@ -132,6 +132,29 @@ static void a_failing_item_ends_the_benchmark(void **state)
     assert_string_equal(err.message, "run 9");
 }
 
+/* For p = 0.9 and 99 % confidence 44 runs are the least (0.9^44 = 0.0097), and then the slowest
+ * counts; of 1000 the bound is the place of the normal approximation, 900 + 2.33 * 9.5, or so. */
+static void the_early_stopping_estimate_is_an_order_statistic(void **state)
+{
+    (void)state;
+    enum { MOST = 1000 };
+    double us[MOST];
+    for (int i = 0; i < MOST; i++)
+        us[i] = 1 + (i * 7 + 3) % MOST; /* 1 to 1000, shuffled */
+    struct bench_result r;
+    struct err err = {0};
+    assert_int_equal(bench_summarise(us, (const int64_t[]){0, MOST}, 1, &r, &err), 0);
+    assert_true(r.p90_bound_us >= 921 && r.p90_bound_us <= 924);
+    assert_true(r.p90_bound_us > r.p90_us);
+    assert_int_equal(bench_summarise(us, (const int64_t[]){0, 43}, 1, &r, &err), 0);
+    assert_true(isinf(r.p90_bound_us));
+    double most = 0;
+    for (int i = 0; i < 44; i++)
+        most = fmax(most, us[i]);
+    assert_int_equal(bench_summarise(us, (const int64_t[]){0, 44}, 1, &r, &err), 0);
+    assert_true(r.p90_bound_us == most);
+}
+
 /* ---- streams side by side ---- */
 
 struct counter {
@@ -203,6 +226,7 @@ int main(void)
         cmocka_unit_test(no_run_at_all_is_refused),
         cmocka_unit_test(items_take_turns),
         cmocka_unit_test(a_failing_item_ends_the_benchmark),
+        cmocka_unit_test(the_early_stopping_estimate_is_an_order_statistic),
         cmocka_unit_test(a_team_runs_all_members_side_by_side),
         cmocka_unit_test(a_member_that_fails_fails_the_team),
         cmocka_unit_test(a_team_of_nobody_is_refused),
