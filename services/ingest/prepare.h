@@ -10,6 +10,12 @@
  * exporter/calibrate. */
 int ingest_prepare(struct work_task *task, struct work_output *out, struct err *err);
 
+/* Reads, checks and stores the model that state->spec names: fills model, network and baseline (but
+ * for what it answers). *ret is the simplified network, the batch symbolic where that is possible;
+ * the caller's. Failures that lie in the file are permanent. */
+int ingest_prepare_model(struct work_task *task, Hone__V1__JobState *state, struct graph **ret,
+                         struct err *err);
+
 /* Finds how pixels become the network's input: tries the usual conventions on a few hundred
  * training pictures. Judged by the likelihood of the labels where labels are usable, else by how
  * much the network's answers tell about the class folders (mutual information).
