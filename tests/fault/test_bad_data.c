@@ -269,6 +269,14 @@ static void a_preprocessing_that_is_none_is_refused_before_anything_starts(void 
     }
 }
 
+static void fewer_means_than_channels_are_refused(void **state)
+{
+    (void)state;
+    make_two_classes("data");
+    refuses(in_dir("data"), "mean=1,2",
+            (const char *const[]){"mean or std has 2 numbers", "3 channels", NULL});
+}
+
 static void a_dataset_json_that_is_damaged_is_named(void **state)
 {
     (void)state;
@@ -321,6 +329,7 @@ int main(void)
         DATA_TEST(arrays_that_do_not_fit_are_named),
         DATA_TEST(an_npz_that_is_damaged_is_named),
         DATA_TEST(a_preprocessing_that_is_none_is_refused_before_anything_starts),
+        DATA_TEST(fewer_means_than_channels_are_refused),
         DATA_TEST(a_dataset_json_that_is_damaged_is_named),
         DATA_TEST(a_preprocessing_that_cannot_be_found_is_asked_for),
         cmocka_unit_test(ingest_stayed_up_and_small),

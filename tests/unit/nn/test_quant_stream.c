@@ -27,7 +27,7 @@ struct seen {
     int64_t piece;
     int taken[MOST];    /* how often */
     int64_t next[MOST]; /* of a piece: the sample that must come next, less its first */
-    atomic_bool wrong; /* of all threads */
+    atomic_bool wrong;  /* of all threads */
 };
 
 static int fill(void *ctx, int64_t first, int64_t count, void *out, struct err *err)
