@@ -34,6 +34,10 @@ static int went_down(const struct session *s, struct err *err)
 
 static int ensure_up(const struct session *s, struct err *err)
 {
+    int64_t limit = clock_now_ns(NULL) + (int64_t)READY_MS * 1000000;
+    /* One that has given up is of no use any more; the next one starts when it has ended. */
+    while (home_supervisor(&s->home) && fs_exists(s->home.failure) && clock_now_ns(NULL) < limit)
+        clock_sleep_ms(50);
     if (home_supervisor(&s->home))
         return 0;
     int r = supervisor_launch(&s->home, IDLE_EXIT_S, err);
@@ -113,7 +117,8 @@ int session_call(struct session *s, const char *method, const ProtobufCMessage *
                          (ProtobufCMessage **)ret_reply, err);
         if (r != -ERR_UNAVAILABLE)
             return r;
-        if (!s->remote && home_supervisor(&s->home) == 0)
+        /* it says why it gives up before it ends what still runs, which may take a while */
+        if (!s->remote && (home_supervisor(&s->home) == 0 || fs_exists(s->home.failure)))
             return went_down(s, err);
         if (clock_now_ns(NULL) > limit)
             return r;

@@ -343,9 +343,9 @@ static void supervisor_release(struct supervisor *s)
     }
     for (int i = 0; i < s->n_children; i++)
         child_release(&s->children[i]);
-    fs_closep(&s->clients_fd);
     fs_closep(&s->signal_fd);
     fs_closep(&s->lock_fd);
+    fs_closep(&s->clients_fd); /* last: who waits for it must find no supervisor */
 }
 
 static void say_ready(int fd, const char *text)

@@ -6,6 +6,7 @@
 
 #include "services/exporter/report.h"
 #include "shared/base/clock.h"
+#include "shared/base/utf8.h"
 #include "shared/nn/ort.h"
 #include "shared/nn/plan.h"
 
@@ -31,7 +32,7 @@ static void add_escaped(struct strbuf *out, const char *text)
             strbuf_add(out, "&#39;");
             break;
         default:
-            strbuf_add_bytes(out, p, 1);
+            strbuf_add_bytes(out, (unsigned char)*p < ' ' ? " " : p, 1);
         }
     }
 }
@@ -449,10 +450,17 @@ static void add_fact(struct strbuf *out, const char *name, const char *text)
     strbuf_add(out, "</dd>");
 }
 
+/* For a shell, which knows no escape between single quotes. */
 static void add_quoted(struct strbuf *out, const char *text)
 {
     strbuf_add(out, " &#39;");
-    add_escaped(out, text);
+    for (size_t n; *text; text += n) {
+        n = strcspn(text, "'");
+        _cleanup_(freep) char *part = strndup(text, n);
+        add_escaped(out, part ? part : "");
+        for (; text[n] == '\''; text++)
+            strbuf_add(out, "&#39;\\&#39;&#39;");
+    }
     strbuf_add(out, "&#39;");
 }
 
@@ -494,5 +502,9 @@ int report_html(const struct report *r, struct strbuf *out, struct err *err)
     add_decisions(r, out);
     add_reproduce(r, out);
     strbuf_add(out, "</main></html>\n");
-    return out->failed ? err_oom(err, "report.html") : 0;
+    if (out->failed)
+        return err_oom(err, "report.html");
+    utf8_copy(out->data, out->length + 1, out->data); /* names of layers may be any bytes */
+    out->length = strlen(out->data);
+    return 0;
 }

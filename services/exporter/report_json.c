@@ -7,6 +7,7 @@
 #include "services/exporter/report.h"
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
+#include "shared/base/utf8.h"
 #include "shared/nn/ort.h"
 #include "shared/nn/plan.h"
 
@@ -116,9 +117,12 @@ static void add_limit(doc *d, val *root, const struct report *r)
 static int write_doc(const doc *d, struct strbuf *out, struct err *err)
 {
     size_t n = 0;
-    _cleanup_(freep) char *text = yyjson_mut_write(d, YYJSON_WRITE_PRETTY_TWO_SPACES, &n);
+    _cleanup_(freep) char *text = yyjson_mut_write(
+        d, YYJSON_WRITE_PRETTY_TWO_SPACES | YYJSON_WRITE_ALLOW_INVALID_UNICODE, &n);
     if (!text)
         return err_oom(err, "a JSON file");
+    utf8_copy(text, n + 1, text); /* paths and names of layers may be any bytes */
+    n = strlen(text);
     strbuf_add_bytes(out, text, n);
     strbuf_add(out, "\n");
     return out->failed ? err_oom(err, "a JSON file") : 0;

@@ -13,7 +13,8 @@ static const char *setting(const char *name, const char *otherwise)
 int main(void)
 {
     static const struct work_kind kinds[] = {
-        {.kind = "prepare", .handle = ingest_prepare, .version = 1, .memo = true},
+        /* no memo: the payload names files, and what is in them may change */
+        {.kind = "prepare", .handle = ingest_prepare, .version = 1},
     };
     const struct work_config config = {
         .service = "ingest", .kinds = kinds, .n_kinds = sizeof(kinds) / sizeof(kinds[0])};

@@ -1,104 +1,20 @@
 #include "services/ingest/prepare.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shared/base/fs.h"
+#include "shared/base/hash.h"
 #include "shared/base/str.h"
 #include "shared/data/detect.h"
-#include "shared/graph/cuts.h"
 #include "shared/graph/infer.h"
-#include "shared/graph/onnx.h"
-#include "shared/graph/passes.h"
 #include "shared/nn/infer.h"
 #include "shared/nn/logits.h"
 #include "shared/work/state.h"
 
 #define PACK_VERSION 1
-
-/* ---- the model ---- */
-
-/* Hone optimizes networks with one float input; anything else is named. */
-static int check_ports(const struct graph *g, struct err *err)
-{
-    if (g->n_inputs != 1)
-        return err_set(err, ERR_UNIMPLEMENTED, "the network has %d inputs; one is supported",
-                       g->n_inputs);
-    const struct value *in = g->values[g->inputs[0]];
-    if (in->dtype != DTYPE_F32)
-        return err_set(err, ERR_UNIMPLEMENTED, "input '%s' is %s; float32 is supported", in->name,
-                       dtype_name(in->dtype));
-    char text[128];
-    if (in->shape.rank < 2 || in->shape.rank > 4)
-        return err_set(err, ERR_UNIMPLEMENTED,
-                       "input '%s' has the shape %s; [N,C,H,W], [N,C,L] and "
-                       "[N,F] are supported",
-                       in->name, shape_text(&in->shape, text));
-    for (int i = 0; i < g->n_outputs; i++) {
-        const struct value *out = g->values[g->outputs[i]];
-        if (out->dtype != DTYPE_F32)
-            return err_set(err, ERR_UNIMPLEMENTED, "output '%s' is %s; float32 is supported",
-                           out->name, dtype_name(out->dtype));
-    }
-    return 0;
-}
-
-static int prepare_model(struct work_task *task, job_state *state, struct graph **ret,
-                         struct err *err)
-{
-    _cleanup_(freep) void *onnx = NULL;
-    _cleanup_(graph_freep) struct graph *g = NULL;
-    size_t bytes = 0;
-    char name[HASH_HEX_BYTES];
-    const char *path = state->spec->model_path;
-    int r = work_progress(task, "read the model", 0, 1, "", err);
-    if (r == 0)
-        r = store_put_file(task->store, path, name, err);
-    if (r == 0)
-        r = message_set(&state->model, name, err);
-    if (r == 0)
-        r = onnx_read_file(path, NULL, &g, err);
-    if (r < 0)
-        return r;
-    r = pass_simplify(g, err);
-    if (r >= 0)
-        r = check_ports(g, err);
-    if (r < 0)
-        return err_wrap(err, "%s", path);
-    struct err why = {0};
-    if (graph_make_batch_symbolic(g, &why) < 0)
-        r = state_decide(state, err, "the batch size stays fixed: %s", why.message);
-    if (r >= 0)
-        r = onnx_write_bytes(g, &onnx, &bytes, err);
-    if (r >= 0)
-        r = store_put(task->store, onnx, bytes, name, err);
-    if (r >= 0)
-        r = message_set(&state->network, name, err);
-    if (r < 0)
-        return r;
-    *ret = TAKE_PTR(g);
-    return 0;
-}
-
-static int describe_baseline(const struct graph *g, job_state *state, struct err *err)
-{
-    job_network *network = message_new(&hone__v1__network__descriptor, err);
-    if (!network)
-        return -ERR_RESOURCE_EXHAUSTED;
-    state->baseline = network;
-    struct fs_map file = {0};
-    int r = fs_map(state->spec->model_path, &file, err);
-    if (r < 0)
-        return r;
-    struct cost cost = graph_cost(g);
-    network->bytes = file.bytes;
-    network->macs = (uint64_t)cost.macs;
-    network->parameters = (uint64_t)cost.parameters;
-    fs_unmap(&file);
-    r = message_set(&network->name, "baseline", err);
-    return r < 0 ? r : message_set(&network->artifact, state->network, err);
-}
+#define JUDGE_VERSION 1 /* raised when judge() finds something else */
 
 /* ---- the data ---- */
 
@@ -160,6 +76,11 @@ static int pack_anew(struct work_task *task, const job_state *state,
     if (!path)
         return err_oom(err, "packing the data");
     int r = dataset_pack(state->spec->data_path, options, path, &p->report, err);
+    if (r == -ERR_DATA_LOSS || r == -ERR_PERMISSION_DENIED) { /* so it will be the next time */
+        if (err)
+            err->code = ERR_INVALID_ARGUMENT;
+        r = -ERR_INVALID_ARGUMENT;
+    }
     return r < 0 ? r : store_put_file(task->store, path, p->artifact, err);
 }
 
@@ -345,6 +266,20 @@ static int on_infer(void *ctx, int64_t done, int64_t total, struct err *err)
     return work_progress(p->task, p->stage, (double)done, (double)total, "samples", err);
 }
 
+/* With answers that are no numbers nothing could be compared. */
+static int check_answers(const float *logits, int64_t n, int64_t width, enum part part,
+                         struct err *err)
+{
+    for (int64_t i = 0; i < n * width; i++)
+        if (!isfinite(logits[i]))
+            return err_set(err, ERR_INVALID_ARGUMENT,
+                           "the network answers sample %lld of the %s part with %s; is the "
+                           "preprocessing the right one?",
+                           (long long)(i / width), part_name(part),
+                           isnan(logits[i]) ? "NaN" : "infinity");
+    return 0;
+}
+
 static int baseline_part(struct work_task *task, const struct graph *g, const struct dataset *ds,
                          enum part part, const struct preprocess *pre, job_state *state,
                          struct err *err)
@@ -367,6 +302,8 @@ static int baseline_part(struct work_task *task, const struct graph *g, const st
     struct infer_options options = {
         .threads = task->threads, .progress = on_infer, .progress_ctx = &progress};
     r = infer_run(g, &options, view.n, sample_view_fill, &view, logits, err);
+    if (r == 0)
+        r = check_answers(logits, view.n, width, part, err);
     if (r < 0)
         return r;
     Hone__V1__Accuracy *a = message_new(&hone__v1__accuracy__descriptor, err);
@@ -406,8 +343,6 @@ static int baseline_event(struct work_task *task, const job_state *state, struct
     return fields ? work_event(task, "baseline", fields, err) : err_oom(err, "an event");
 }
 
-/* ---- the stage ---- */
-
 static int warn_all(struct work_task *task, const job_state *state, struct err *err)
 {
     for (size_t i = 0; i < state->data->n_warnings; i++) {
@@ -440,42 +375,111 @@ static int forget_paths(job_state *state, struct err *err)
     return r;
 }
 
-int ingest_prepare(struct work_task *task, struct work_output *out, struct err *err)
+/* ---- what an earlier job found about the same model and data ----
+ *
+ * The loop's memory (work_kind.memo) would not do: it goes by the payload, which holds paths, and
+ * there may be another file at a path today. Here everything that was read is in the state, by
+ * hash.
+ */
+static int judgement_key(const job_state *state, const char *from_data, char **ret, struct err *err)
 {
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
-    _cleanup_(graph_freep) struct graph *g = NULL;
-    _cleanup_(dataset_closep) struct dataset *ds = NULL;
-    _cleanup_(freep) char *from_data = NULL;
-    _cleanup_(freep) char *packed = NULL;
-    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
+    _cleanup_(message_freep) job_state *copy = message_clone(state, err);
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    char hash[HASH_HEX_BYTES];
+    int r = copy ? forget_paths(copy, err) : -ERR_RESOURCE_EXHAUSTED;
+    if (r == 0 && from_data && !*copy->spec->preprocess)
+        r = message_set(&copy->spec->preprocess, from_data, err);
+    if (r == 0)
+        r = message_pack(copy, &packed, &bytes, err);
+    if (r == 0)
+        r = hash_bytes(packed, bytes, hash, err);
     if (r < 0)
         return r;
-    job_state *state = stage->state;
-    r = prepare_model(task, state, &g, err);
-    if (r == 0)
-        r = describe_baseline(g, state, err);
-    if (r == 0)
-        r = prepare_data(task, g, state, &from_data, err);
-    if (r == 0)
-        r = store_get_path(task->store, state->data->artifact, &packed, err);
+    *ret = str_printf("judged:v%d:%s", JUDGE_VERSION, hash);
+    return *ret ? 0 : err_oom(err, "a key");
+}
+
+/* 1: *state has become what it was then. */
+static int recall(struct work_task *task, const char *key, job_state **state, struct err *err)
+{
+    _cleanup_(message_freep) job_state *then = NULL;
+    _cleanup_(freep) void *kept = NULL;
+    size_t bytes = 0;
+    int r = queue_memo_get(task->queue, key, &kept, &bytes, err);
+    if (r < 0 || !kept)
+        return r;
+    if (message_unpack(&hone__v1__job_state__descriptor, kept, bytes, &then, NULL) < 0)
+        return 0;
+    for (size_t i = 0; i < then->baseline->n_accuracies; i++)
+        if (store_has(task->store, then->baseline->accuracies[i]->predictions, NULL) != 1)
+            return 0;
+    r = work_event(task, "reused", "\"what\":\"the original's answers\"", err);
+    if (r < 0)
+        return r;
+    message_free(*state);
+    *state = TAKE_PTR(then);
+    return 1;
+}
+
+static int remember(struct work_task *task, const char *key, const job_state *state,
+                    struct err *err)
+{
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    int r = message_pack(state, &packed, &bytes, err);
+    return r < 0 ? r : queue_memo_put(task->queue, key, packed, bytes, err);
+}
+
+/* ---- the stage ---- */
+
+/* How pixels become inputs, and what the original answers then. */
+static int judge(struct work_task *task, const struct graph *g, const char *from_data,
+                 job_state *state, struct err *err)
+{
+    _cleanup_(freep) char *packed = NULL;
+    _cleanup_(dataset_closep) struct dataset *ds = NULL;
+    struct preprocess pre;
+    int r = store_get_path(task->store, state->data->artifact, &packed, err);
     if (r == 0)
         r = dataset_open(packed, &ds, err);
     if (r == 0)
-        r = warn_all(task, state, err);
-    if (r == 0)
-        r = decide_metric(task, g, state, err);
-    if (r == 0)
         r = prepare_preprocess(task, g, ds, from_data, state, err);
-    struct preprocess pre;
     if (r == 0)
         r = preprocess_parse(state->preprocess->text, &pre, err);
     if (r == 0)
         r = baseline_part(task, g, ds, PART_SEARCH, &pre, state, err);
+    return r < 0 ? r : baseline_part(task, g, ds, PART_TEST, &pre, state, err);
+}
+
+int ingest_prepare(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(freep) char *from_data = NULL;
+    _cleanup_(freep) char *key = NULL;
+    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
+    if (r < 0)
+        return r;
+    r = ingest_prepare_model(task, stage->state, &g, err);
     if (r == 0)
-        r = baseline_part(task, g, ds, PART_TEST, &pre, state, err);
+        r = prepare_data(task, g, stage->state, &from_data, err);
     if (r == 0)
-        r = baseline_event(task, state, err);
+        r = warn_all(task, stage->state, err);
     if (r == 0)
-        r = forget_paths(state, err);
+        r = decide_metric(task, g, stage->state, err);
+    if (r == 0)
+        r = judgement_key(stage->state, from_data, &key, err);
+    if (r == 0)
+        r = recall(task, key, &stage->state, err);
+    if (r == 0) {
+        r = judge(task, g, from_data, stage->state, err);
+        if (r == 0)
+            r = forget_paths(stage->state, err);
+        if (r == 0)
+            r = remember(task, key, stage->state, err);
+    }
+    if (r >= 0)
+        r = baseline_event(task, stage->state, err);
     return r < 0 ? r : work_follow(out, "exporter", "calibrate", &stage->base, err);
 }

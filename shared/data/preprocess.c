@@ -14,7 +14,7 @@ const struct preprocess preprocess_identity = {
 /* ---- text ---- */
 
 /* "a,b,c" -> four numbers; the last one serves the channels behind it. */
-static int parse_list(const char *text, double ret[4], struct err *err)
+static int parse_list(const char *text, double ret[4], int *given, struct err *err)
 {
     int n = 0;
     while (true) {
@@ -34,6 +34,10 @@ static int parse_list(const char *text, double ret[4], struct err *err)
             break;
         text += length + 1;
     }
+    if (n > 1 && *given && *given != n)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%d numbers, where the other has %d", n, *given);
+    if (n > 1)
+        *given = n;
     for (; n < 4; n++)
         ret[n] = ret[n - 1];
     return 0;
@@ -47,9 +51,9 @@ static int parse_pair(const char *key, const char *value, struct preprocess *pre
         if (r == 0 && pre->scale == 0)
             r = err_set(err, ERR_INVALID_ARGUMENT, "0 would make all pictures equal");
     } else if (strcmp(key, "mean") == 0) {
-        r = parse_list(value, pre->mean, err);
+        r = parse_list(value, pre->mean, &pre->given, err);
     } else if (strcmp(key, "std") == 0) {
-        r = parse_list(value, pre->std, err);
+        r = parse_list(value, pre->std, &pre->given, err);
         for (int c = 0; c < 4 && r == 0; c++)
             if (!(pre->std[c] > 0))
                 r = err_set(err, ERR_INVALID_ARGUMENT, "deviations must be above 0");
@@ -124,16 +128,19 @@ static void add_number(struct strbuf *buf, double value)
     strbuf_add(buf, text);
 }
 
-static void add_list(struct strbuf *buf, const char *key, const double list[4])
+/* How many numbers tell the list: 1 where all are equal; the last one serves the rest. */
+static int needed(const double list[4])
 {
     int n = 4;
     while (n > 1 && list[n - 1] == list[n - 2])
         n--;
-    /* two numbers that serve three channels are written as three */
-    if (n == 2)
-        n = 3;
+    return n;
+}
+
+static void add_list(struct strbuf *buf, const char *key, const double list[4], int channels)
+{
     strbuf_printf(buf, " %s=", key);
-    for (int c = 0; c < n; c++) {
+    for (int c = 0; c < (needed(list) > 1 ? channels : 1); c++) {
         if (c)
             strbuf_add(buf, ",");
         add_number(buf, list[c]);
@@ -143,10 +150,13 @@ static void add_list(struct strbuf *buf, const char *key, const double list[4])
 char *preprocess_text(const struct preprocess *pre)
 {
     struct strbuf buf = {0};
+    /* as many as were given; else pictures' three, or four where they are needed */
+    int most = needed(pre->mean) > needed(pre->std) ? needed(pre->mean) : needed(pre->std);
+    int channels = pre->given > 1 ? pre->given : most > 3 ? 4 : 3;
     strbuf_add(&buf, "scale=");
     add_number(&buf, pre->scale);
-    add_list(&buf, "mean", pre->mean);
-    add_list(&buf, "std", pre->std);
+    add_list(&buf, "mean", pre->mean, channels);
+    add_list(&buf, "std", pre->std, channels);
     strbuf_printf(&buf, " order=%s", pre->bgr ? "bgr" : "rgb");
     if (buf.failed) {
         strbuf_release(&buf);
@@ -162,12 +172,9 @@ char *preprocess_text(const struct preprocess *pre)
 #define RGB(r, g, b) {r, g, b, b}
 #define BGR(r, g, b) {b, g, r, r}
 #define BOTH(name, scale, order_mean, order_std)                                                   \
-    {name ", RGB", {scale, order_mean(RGB), order_std(RGB), false}},                               \
+    {name ", RGB", {scale, order_mean(RGB), order_std(RGB), false, 0}},                            \
     {                                                                                              \
-        name ", BGR",                                                                              \
-        {                                                                                          \
-            scale, order_mean(BGR), order_std(BGR), true                                           \
-        }                                                                                          \
+        name ", BGR", {scale, order_mean(BGR), order_std(BGR), true, 0}                            \
     }
 
 #define ZERO(order) ALL(0)

@@ -11,6 +11,7 @@ struct preprocess {
     double scale;
     double mean[4], std[4]; /* in the order of the network's channels */
     bool bgr;
+    int given; /* numbers that mean or std were given, where it was more than one; 0: not known */
 };
 extern const struct preprocess preprocess_identity;
 int preprocess_parse(const char *text, struct preprocess *ret, struct err *err);

@@ -54,6 +54,10 @@ static int check_channels(const struct dataset *ds, const struct preprocess *pre
     if (pre->bgr && shape[0] != 3)
         return err_set(err, ERR_INVALID_ARGUMENT, "order=bgr needs 3 channels; the data has %lld",
                        (long long)shape[0]);
+    if (pre->given > 1 && pre->given < shape[0] && shape[0] <= 4)
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "mean or std has %d numbers; the data has %lld channels", pre->given,
+                       (long long)shape[0]);
     for (int c = 1; c < 4 && shape[0] > 4; c++)
         if (pre->mean[c] != pre->mean[0] || pre->std[c] != pre->std[0])
             return err_set(err, ERR_INVALID_ARGUMENT,

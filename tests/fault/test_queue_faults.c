@@ -317,10 +317,14 @@ static void check_job(struct on_redis *on, int j)
     assert_int_equal(test_redis_number(&on->redis, line), 1 + MEMBERS + 1 + MEMBERS);
     struct event *events = NULL;
     int n = 0, ends = 0;
+    _cleanup_(strbuf_release) struct strbuf all = {0};
     assert_int_equal(queue_events(on->q, id, "", 10000, 0, &events, &n, &on->err), 0);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         ends += strstr(events[i].text, "\"type\":\"succeeded\"") != NULL;
-    assert_int_equal(ends, 1);
+        strbuf_printf(&all, "%s %s\n", events[i].id, events[i].text);
+    }
+    if (ends != 1)
+        fail_msg("%s ended %d times; its %d events: %s", id, ends, n, all.data ? all.data : "");
     assert_non_null(strstr(events[n - 1].text, "\"type\":\"succeeded\""));
     events_free(events, n);
 }

@@ -3,8 +3,7 @@
 # leaves behind, the same job again, and jobs that must fail with one clear sentence.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
-preset=${HONE_PRESET:-release}
-hone=$top/build/$preset/services/cli/hone
+hone=${HONE_BUILD_DIR:-$top/build/release}/services/cli/hone
 work=$(mktemp -d "${TMPDIR:-/tmp}/hone-it.XXXXXX")
 export HONE_HOME=$work/home
 export HONE_MEASURE_SECONDS=0.3 # no figure is judged here

@@ -30,6 +30,7 @@ struct job {
     char folder[64];
     struct net net;
     struct store *store;
+    struct queue *queue; /* for handlers that remember; NULL: none */
     job_state *state;
     struct work work;
     struct running running;
@@ -223,6 +224,7 @@ static inline int job_run(struct job *job, work_handler *handle, const void *pay
                           struct err *ret_err)
 {
     static const struct work_config config = {.service = "test"};
+    static const struct work_kind kind = {.kind = "test", .memo = true}; /* events are kept */
     job_forget(job);
     JOB_OK(message_pack(payload, &job->task.payload, &job->task.payload_bytes, err));
     job->work.config = &config;
@@ -230,9 +232,11 @@ static inline int job_run(struct job *job, work_handler *handle, const void *pay
     pthread_cond_init(&job->work.changed, NULL);
     job->running.work = &job->work;
     job->running.task = &job->task;
+    job->running.kind = &kind;
     job->given = (struct work_task){.work = &job->work,
                                     .task = &job->task,
                                     .store = job->store,
+                                    .queue = job->queue,
                                     .scratch = job->folder,
                                     .threads = 2,
                                     .internal = &job->running};

@@ -68,6 +68,7 @@ static void mistakes_are_named(void **state)
     expect_refused("order=gbr", "'gbr'");
     expect_refused("Scale=1", "no 'Scale'");
     expect_refused("mean=1 mean=2", "mean is given twice");
+    expect_refused("mean=1,2,3 std=1,2", "2 numbers, where the other has 3");
 }
 
 static void conventions_come_back_from_their_text(void **state)
@@ -87,7 +88,8 @@ static void conventions_come_back_from_their_text(void **state)
 static void odd_numbers_come_back_from_their_text(void **state)
 {
     (void)state;
-    struct preprocess p = {1.0 / 3, {0.1, 1e-9, 123.456789012345, -5}, {M_PI, 1.0 / 7, 1, 2}, true};
+    struct preprocess p = {
+        1.0 / 3, {0.1, 1e-9, 123.456789012345, -5}, {M_PI, 1.0 / 7, 1, 2}, true, 0};
     _cleanup_(freep) char *text = preprocess_text(&p);
     struct preprocess back = parse(text);
     assert_same(&back, &p);
@@ -230,9 +232,35 @@ static void bgr_of_gray_data_is_refused(void **state)
     dataset_close(ds);
 }
 
+static void fewer_numbers_than_channels_are_refused(void **state)
+{
+    (void)state;
+    static const char *const good[] = {"mean=1", "mean=1,2,3", "mean=1,2,3,4 std=2", "mean=1,2,2"};
+    struct dataset *ds = open_two_classes();
+    struct sample_view view;
+    struct err err = {0};
+    struct preprocess pre = parse("mean=1,2");
+    assert_int_equal(sample_view_init(&view, ds, PART_TEST, &pre, 0, 1, &err),
+                     -ERR_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "mean or std has 2 numbers; the data has 3 channels"));
+    for (int i = 0; i < 4; i++) {
+        _cleanup_(freep) char *text = NULL;
+        pre = parse(good[i]);
+        assert_int_equal(sample_view_init(&view, ds, PART_TEST, &pre, 0, 1, &err), 0);
+        sample_view_release(&view);
+        text = preprocess_text(&pre);
+        struct preprocess back = parse(text);
+        assert_same(&pre, &back);
+        assert_int_equal(pre.given, back.given);
+    }
+    dataset_close(ds);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(fewer_numbers_than_channels_are_refused, make_folder,
+                                        remove_folder),
         cmocka_unit_test(the_example_of_the_manual_is_understood),
         cmocka_unit_test(everything_is_optional_and_one_number_serves_all_channels),
         cmocka_unit_test(mistakes_are_named),

@@ -1,6 +1,7 @@
 /* Samples through a graph in batches: each once, in pieces that do not depend on the threads. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ struct seen {
     int64_t piece;
     int taken[MOST];    /* how often */
     int64_t next[MOST]; /* of a piece: the sample that must come next, less its first */
-    bool wrong;
+    atomic_bool wrong;  /* of all threads */
 };
 
 static int fill(void *ctx, int64_t first, int64_t count, void *out, struct err *err)
