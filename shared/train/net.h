@@ -10,8 +10,8 @@
  *
  * The graph is an fp32 network in training form (BatchNormalization nodes stay and are trained; see
  * unfold.h for networks from which an export folded them away). Trained are the constants that
- * Conv, ConvTranspose, Gemm, MatMul, BatchNormalization and PRelu read as weights, biases, scales, shifts
- * and slopes; a final Softmax is left out, so that the first output is logits.
+ * Conv, ConvTranspose, Gemm, MatMul, BatchNormalization and PRelu read as weights, biases, scales,
+ * shifts and slopes; a final Softmax is left out, so that the first output is logits.
  *
  *     train_net_new(g, &options, &net, err);
  *     for (each step) {
@@ -74,9 +74,9 @@ enum precision train_net_precision(const struct train_net *net);
 size_t train_net_memory(const struct train_net *net); /* bytes */
 
 /* The loss of samples [first, first + count) of the batch. outputs[i]: [count, output width i] f32,
- * dense in ONNX's layout; gradients[i], of the same shape, is zero before and takes the derivative of
- * the step's whole loss (so usually that of the mean over the batch: divide by the batch). Called
- * from the lanes' threads, once for each slice. */
+ * dense in ONNX's layout; gradients[i], of the same shape, is zero before and takes the derivative
+ * of the step's whole loss (so usually that of the mean over the batch: divide by the batch).
+ * Called from the lanes' threads, once for each slice. */
 typedef int train_loss(void *ctx, int lane, int64_t first, int64_t count,
                        const float *const *outputs, float *const *gradients, struct err *err);
 
