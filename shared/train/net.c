@@ -102,6 +102,16 @@ void train_net_freep(struct train_net **net)
     *net = train_net_free(*net);
 }
 
+uint64_t train_net_steps(const struct train_net *net)
+{
+    return net->steps;
+}
+
+void train_net_set_steps(struct train_net *net, uint64_t steps)
+{
+    net->steps = steps;
+}
+
 int train_net_n_params(const struct train_net *net)
 {
     return net->n_params;

@@ -84,5 +84,10 @@ typedef int train_loss(void *ctx, int lane, int64_t first, int64_t count,
 int train_net_step(struct train_net *net, const float *x, train_loss *loss, void *ctx,
                    struct err *err);
 
+/* Steps done so far: what Dropout's choices follow from, with the seed. A run that is resumed sets
+ * them to where it was. */
+uint64_t train_net_steps(const struct train_net *net);
+void train_net_set_steps(struct train_net *net, uint64_t steps);
+
 /* The graph with the weights and running statistics of now. */
 int train_net_export(const struct train_net *net, struct graph **ret, struct err *err);
