@@ -3,10 +3,10 @@
  * The batches of a training run, in order, made ahead by a thread of their own while the network
  * computes: two buffers, one being filled while the other is used.
  *
- * What is in a batch is a function of the settings and of its step alone: epoch e takes the training
- * part in an order drawn from (seed, e), cut into batches (what does not fill one is left out of that
- * epoch), and sees view e of each sample, or e modulo the teacher's views. So a run can begin at any
- * step.
+ * What is in a batch is a function of the settings and of its step alone: epoch e takes the
+ * training part in an order drawn from (seed, e), cut into batches (what does not fill one is left
+ * out of that epoch), and sees view e of each sample, or e modulo the teacher's views. So a run can
+ * begin at any step.
  */
 #include "shared/train/teacher.h"
 
@@ -20,11 +20,11 @@ struct batch_settings {
 
 struct batch {
     int64_t step;
-    float *x;            /* [batch, sample] */
-    int32_t *label;      /* [batch]; -1 without labels */
-    int32_t *other;      /* with mixup: of the sample that is mixed in */
-    float *share;        /* of the first; 1 without mixup */
-    float *teacher;      /* [batch, width] logits; NULL without a teacher */
+    float *x;             /* [batch, sample] */
+    int32_t *label;       /* [batch]; -1 without labels */
+    int32_t *other;       /* with mixup: of the sample that is mixed in */
+    float *share;         /* of the first; 1 without mixup */
+    float *teacher;       /* [batch, width] logits; NULL without a teacher */
     float *teacher_other; /* with mixup and a teacher; else NULL */
 };
 

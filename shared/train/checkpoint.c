@@ -88,7 +88,8 @@ static int check_bytes(const char *data, size_t bytes, struct header *h, struct 
         return err_set(err, ERR_DATA_LOSS, "%s", "the checkpoint is damaged or cut short");
     int rc = hash_bytes(data, bytes - DIGEST_BYTES, digest, err);
     if (rc == 0 && memcmp(data + bytes - DIGEST_BYTES, digest, DIGEST_BYTES) != 0)
-        rc = err_set(err, ERR_DATA_LOSS, "%s", "the checkpoint is damaged: its hash is another one");
+        rc =
+            err_set(err, ERR_DATA_LOSS, "%s", "the checkpoint is damaged: its hash is another one");
     return rc;
 }
 

@@ -11,8 +11,8 @@
 #include "shared/base/err.h"
 #include "shared/base/mem.h"
 
-/* One epoch of the learning curve. Accuracies and losses of training are of augmented samples, by the
- * weights of each step; NAN where there is nothing to say. */
+/* One epoch of the learning curve. Accuracies and losses of training are of augmented samples, by
+ * the weights of each step; NAN where there is nothing to say. */
 struct train_epoch {
     int64_t epoch; /* from 0 */
     double loss, accuracy;
@@ -49,10 +49,11 @@ struct checkpoint {
 int checkpoint_write(const char *path, const struct checkpoint *c, struct err *err);
 /* `c` holds the run's settings and its floats (with their numbers, whose places are filled). On
  * success position is set and *ret_curve is malloc'ed. Nothing of `c` has changed where it fails:
- * FAILED_PRECONDITION for a checkpoint of another run, naming what differs; DATA_LOSS for a file that
- * is none or is damaged. */
+ * FAILED_PRECONDITION for a checkpoint of another run, naming what differs; DATA_LOSS for a file
+ * that is none or is damaged. */
 int checkpoint_read(const char *path, struct checkpoint *c, struct train_epoch **ret_curve,
                     struct err *err);
 
-/* The curve as JSON, malloc'ed: {"epochs":[{"epoch":1,"loss":...,...}]}; NULL when memory is out. */
+/* The curve as JSON, malloc'ed: {"epochs":[{"epoch":1,"loss":...,...}]}; NULL when memory is out.
+ */
 char *train_curve_json(const struct train_epoch *curve, int64_t n);

@@ -263,8 +263,8 @@ static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
     return 0;
 }
 
-/* The slow weights follow the fast ones at first and hardly at the end; every so many steps the fast
- * ones begin again at the slow (airbench's form of lookahead: Jordan, 2024). */
+/* The slow weights follow the fast ones at first and hardly at the end; every so many steps the
+ * fast ones begin again at the slow (airbench's form of lookahead: Jordan, 2024). */
 static void look_ahead(struct run *r)
 {
     const int every = r->options->lookahead;
@@ -451,7 +451,8 @@ static int check(const struct run *r, struct err *err)
                        "can be learned from",
                        (long long)r->loss.width);
     if (o->teacher && teacher_width(o->teacher) != r->loss.width)
-        return err_set(err, ERR_INVALID_ARGUMENT, "the teacher gives %lld answers, the network %lld",
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "the teacher gives %lld answers, the network %lld",
                        (long long)teacher_width(o->teacher), (long long)r->loss.width);
     return 0;
 }
@@ -471,10 +472,9 @@ static int open_network(const struct graph *g, struct run *r, struct err *err)
     if (rc < 0)
         return rc;
     if (train_net_input_width(r->net) != shape[0] * shape[1] * shape[2])
-        return err_set(err, ERR_INVALID_ARGUMENT,
-                       "samples have %lld numbers, the network takes %lld",
-                       (long long)(shape[0] * shape[1] * shape[2]),
-                       (long long)train_net_input_width(r->net));
+        return err_set(
+            err, ERR_INVALID_ARGUMENT, "samples have %lld numbers, the network takes %lld",
+            (long long)(shape[0] * shape[1] * shape[2]), (long long)train_net_input_width(r->net));
     r->loss = (struct loss){.width = train_net_output_width(r->net, 0),
                             .smoothing = o->smoothing,
                             .distil = o->teacher ? o->distil : 0,
@@ -485,7 +485,8 @@ static int open_network(const struct graph *g, struct run *r, struct err *err)
 static int open_optimizer(struct run *r, struct err *err)
 {
     const int n = train_net_n_params(r->net);
-    struct train_param **params = arena_alloc(r->arena, (size_t)n + 1, sizeof(struct train_param *));
+    struct train_param **params =
+        arena_alloc(r->arena, (size_t)n + 1, sizeof(struct train_param *));
     struct optimizer_options options = r->options->optimizer;
     if (!params)
         return err_oom(err, "parameters");
@@ -541,7 +542,8 @@ static int open_run(const struct graph *g, struct run *r, struct err *err)
     if (rc < 0)
         return rc;
     r->settings = (struct batch_settings){
-        .views = {.ds = r->ds, .part = PART_TRAIN, .pre = *r->pre, .how = o->augment, .seed = o->seed},
+        .views =
+            {.ds = r->ds, .part = PART_TRAIN, .pre = *r->pre, .how = o->augment, .seed = o->seed},
         .seed = o->seed,
         .batch = o->batch,
         .mixup = o->mixup,

@@ -3,8 +3,8 @@
  * A training run: from a network and data to a network that has learned from them.
  *
  * The training part is learned from, the search part is looked at now and then (by the exported
- * network, through inference plans), the test part is never touched. Batches are made by a thread of
- * their own while the network computes (batches.h); what is learned from and in which order is a
+ * network, through inference plans), the test part is never touched. Batches are made by a thread
+ * of their own while the network computes (batches.h); what is learned from and in which order is a
  * function of the settings and the seed. With the same settings, seed, threads and machine a run
  * gives the same weights bit for bit, whether or not it was stopped and resumed on the way.
  *
@@ -26,8 +26,8 @@ struct train_progress {
     int64_t step, steps;   /* of this epoch: done, all */
     double loss, accuracy; /* means of this epoch so far; accuracy NAN without labels */
     double rate;
-    double images_per_second; /* of this epoch */
-    double seconds, left;     /* spent, estimated */
+    double images_per_second;           /* of this epoch */
+    double seconds, left;               /* spent, estimated */
     const struct train_epoch *finished; /* the epoch that ended with this step; NULL else */
 };
 
@@ -44,10 +44,10 @@ struct train_options {
     double distil;                 /* the teacher's share of the loss */
     double temperature;
 
-    double ema;           /* decay of an average that is what is evaluated and exported; 0: none */
-    int lookahead;        /* the weights are pulled back to their slow average every so many steps,
-                             more and more towards the end (airbench's); 0: never */
-    float norm_momentum;  /* as in train_net_options */
+    double ema;          /* decay of an average that is what is evaluated and exported; 0: none */
+    int lookahead;       /* the weights are pulled back to their slow average every so many steps,
+                            more and more towards the end (airbench's); 0: never */
+    float norm_momentum; /* as in train_net_options */
     uint64_t seed;
     int threads;
     int64_t slice;
@@ -56,9 +56,9 @@ struct train_options {
     int evaluate_every; /* epochs between looks at the search part; 0: never but at the end;
                            negative: not at all */
 
-    const char *identity;   /* what else tells this run from others (hashes of model and data, ...) as
-                               lines key=value; may be NULL */
-    const char *checkpoint; /* file; NULL: none */
+    const char *identity; /* what else tells this run from others (hashes of model and data, ...) as
+                             lines key=value; may be NULL */
+    const char *checkpoint;    /* file; NULL: none */
     double checkpoint_seconds; /* 0: 300 */
     bool resume;               /* from the checkpoint, where it is there */
 

@@ -384,8 +384,8 @@ const char *teacher_key(const struct teacher *t)
 void teacher_logits(const struct teacher *t, int64_t view, int64_t sample, float *ret)
 {
     const struct header *h = &t->header;
-    const char *at = (const char *)t->map.data + HEADER_BYTES +
-                     (view * h->samples + sample) * row_bytes(h);
+    const char *at =
+        (const char *)t->map.data + HEADER_BYTES + (view * h->samples + sample) * row_bytes(h);
     if (h->dtype == DTYPE_F32) {
         memcpy(ret, at, (size_t)h->width * sizeof(*ret));
         return;

@@ -409,8 +409,7 @@ static void features_are_masked_and_moved_along_time(void **state)
 static void expect_refused(struct augment how, const char *words)
 {
     struct err err = {0};
-    if (augment_check(&how, pictures, &err) != -ERR_INVALID_ARGUMENT ||
-        !strstr(err.message, words))
+    if (augment_check(&how, pictures, &err) != -ERR_INVALID_ARGUMENT || !strstr(err.message, words))
         fail_msg("'%s' lacks '%s'", err.message, words);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-/* A data set that a small network learns in seconds, drawn by seed: a bright bar on noise, at one of
- * four angles; and networks for it. */
+/* A data set that a small network learns in seconds, drawn by seed: a bright bar on noise, at one
+ * of four angles; and networks for it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -137,8 +137,9 @@ static inline struct graph *drawn_network(int width, uint64_t seed)
     int x = net_unary(&net, OP_RELU, "relu0",
                       net_conv(&net, "stem", net_input(&net, "input", 4, dims),
                                &(struct net_conv){.in = 3, .out = w, .kernel = 3}));
-    int y = net_unary(&net, OP_RELU, "relu1",
-                      net_conv(&net, "body1", x, &(struct net_conv){.in = w, .out = w, .kernel = 3}));
+    int y =
+        net_unary(&net, OP_RELU, "relu1",
+                  net_conv(&net, "body1", x, &(struct net_conv){.in = w, .out = w, .kernel = 3}));
     y = net_conv(&net, "body2", y, &(struct net_conv){.in = w, .out = w, .kernel = 3});
     x = net_unary(&net, OP_RELU, "relu2", net_add(&net, "add", x, y));
     x = net_unary(&net, OP_RELU, "relu3",

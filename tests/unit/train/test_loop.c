@@ -263,8 +263,8 @@ static void a_checkpoint_of_other_settings_is_refused_by_name(void **state)
         struct train_options o;
         const char *words;
     } others[] = {
-        {options, "rate=0.1"},    {options, "has epochs=4"},       {options, "seed=4"},
-        {options, "crop=1"},      {options, "ema=0, this run has"}, {options, "batch=48"},
+        {options, "rate=0.1"},      {options, "has epochs=4"},        {options, "seed=4"},
+        {options, "crop=1"},        {options, "ema=0, this run has"}, {options, "batch=48"},
         {options, "optimizer=sgd"}, {options, "data=other"},
     };
     others[0].o.schedule.rate = 0.2;
@@ -426,10 +426,11 @@ static void the_curve_is_json(void **state)
     const struct train_epoch curve[] = {{0, 1.5, 0.25, NAN, 0.1, 2, 100},
                                         {1, 0.5, 0.75, 0.5, 0.05, 2, 200}};
     _cleanup_(freep) char *text = train_curve_json(curve, 2);
-    assert_string_equal(text, "{\"epochs\":[{\"epoch\":1,\"loss\":1.5,\"accuracy\":0.25,\"rate\":0.1,"
-                              "\"seconds\":2.0,\"images_per_second\":100.0},{\"epoch\":2,\"loss\":0.5,"
-                              "\"accuracy\":0.75,\"search_accuracy\":0.5,\"rate\":0.05,\"seconds\":2.0,"
-                              "\"images_per_second\":200.0}]}");
+    assert_string_equal(text,
+                        "{\"epochs\":[{\"epoch\":1,\"loss\":1.5,\"accuracy\":0.25,\"rate\":0.1,"
+                        "\"seconds\":2.0,\"images_per_second\":100.0},{\"epoch\":2,\"loss\":0.5,"
+                        "\"accuracy\":0.75,\"search_accuracy\":0.5,\"rate\":0.05,\"seconds\":2.0,"
+                        "\"images_per_second\":200.0}]}");
 }
 
 int main(void)

@@ -149,8 +149,8 @@ static void only_weights_decay(void **state)
     static const enum train_role roles[] = {TRAIN_BIAS, TRAIN_NORM_SCALE, TRAIN_NORM_SHIFT,
                                             TRAIN_SLOPE};
     for (int kind = 0; kind < 8; kind++) {
-        struct optimizer_options options = optimizer_defaults(kind & 1 ? OPTIMIZER_ADAM
-                                                                       : OPTIMIZER_SGD);
+        struct optimizer_options options =
+            optimizer_defaults(kind & 1 ? OPTIMIZER_ADAM : OPTIMIZER_SGD);
         struct setup s;
         options.decay = 0.5;
         open_setup(&s, &options, roles[kind / 2]);

@@ -97,7 +97,7 @@ static void unfolding_changes_nothing_and_folding_gives_it_back(void **state)
     for (int n = 0; n < g->n_nodes; n++)
         if (g->nodes[n]->op == OP_CONV)
             assert_null(graph_input_of(g, g->nodes[n], 2)); /* the norm has the bias */
-    assert_int_equal(unfold(g, SAMPLES), 0); /* nothing is left to do */
+    assert_int_equal(unfold(g, SAMPLES), 0);                /* nothing is left to do */
     OK(pass_fold_batchnorm(g, err));
     assert_int_equal(net_count(g, OP_BATCH_NORMALIZATION), 0);
     assert_int_equal(g->n_nodes, net.g->n_nodes);
@@ -243,7 +243,8 @@ static void check_real(const char *file, int norms, int64_t n)
     const double unfolded = distance(whole, g, 2);
     OK(pass_fold_batchnorm(g, err));
     const double folded = distance(whole, g, 2);
-    print_message("%s: %d norms; unfolded %.2g, folded again %.2g\n", file, found, unfolded, folded);
+    print_message("%s: %d norms; unfolded %.2g, folded again %.2g\n", file, found, unfolded,
+                  folded);
     assert_int_equal(found, norms);
     assert_true(unfolded < 1e-5 && folded < 1e-5);
     assert_int_equal(g->n_nodes, whole->n_nodes);
