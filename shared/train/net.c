@@ -1,6 +1,7 @@
 #include "shared/train/net.h"
 
 #include <inttypes.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -70,8 +71,12 @@ int train_net_new(const struct graph *g, const struct train_net_options *options
     bool half = o.precision != PRECISION_FP32 && nn_has_bf16();
     net->precision = half ? PRECISION_BF16 : PRECISION_FP32;
     rc = graph_clone(g, &net->graph, err);
+    /* oneDNN divides work when a primitive is made: by the threads of then */
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
     if (rc == 0)
         rc = build(net, err);
+    omp_set_num_threads(threads);
     if (rc < 0)
         return rc;
     *ret = TAKE_PTR(net);
