@@ -88,6 +88,7 @@ static int set_options(struct train_job *job, struct err *err)
     o->checkpoint = job->checkpoint;
     o->resume = q->resume;
     o->identity = job->identity;
+    o->data = job->data_hash;
     o->augment =
         (struct augment){.crop = (int)q->crop,
                          .border = strcmp(q->border, "reflect") == 0 ? BORDER_REFLECT : BORDER_ZERO,

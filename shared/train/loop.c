@@ -438,6 +438,20 @@ static int loop(struct run *r, struct err *err)
     return 0;
 }
 
+/* A teacher that looked at other pictures teaches noise. */
+static int check_views(const struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    char key[HASH_HEX_BYTES];
+    if (!o->teacher || !o->data)
+        return 0;
+    int rc = teacher_views_key(&r->settings.views, o->data, key, err);
+    if (rc == 0 && strcmp(key, teacher_key(o->teacher)) != 0)
+        rc = err_set(err, ERR_FAILED_PRECONDITION, "%s",
+                     "the teacher's answers are about other views: data, augmentation or seed differ");
+    return rc;
+}
+
 static int check(const struct run *r, struct err *err)
 {
     const struct train_options *o = r->options;
@@ -551,7 +565,9 @@ static int open_run(const struct graph *g, struct run *r, struct err *err)
     };
     r->per_epoch = batches_per_epoch(&r->settings);
     r->steps = r->per_epoch * o->epochs;
-    rc = restore(r, err);
+    rc = check_views(r, err);
+    if (rc == 0)
+        rc = restore(r, err);
     if (rc == 0)
         rc = batches_open(&r->settings, r->at.step, r->steps, &r->batches, err);
     return rc;

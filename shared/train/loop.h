@@ -41,6 +41,8 @@ struct train_options {
     double mixup;
 
     const struct teacher *teacher; /* of the same views; NULL: labels only */
+    const char *data;              /* as in the teacher's options: with it, a teacher of other views is
+                                      refused; NULL: not compared */
     double distil;                 /* the teacher's share of the loss */
     double temperature;
 
