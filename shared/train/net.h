@@ -36,6 +36,7 @@ struct train_net_options {
     uint64_t seed;            /* of Dropout */
     int n_taps;               /* values (cut points) whose activations the loss sees as well */
     const char *const *taps;  /* names */
+    bool timed;               /* keep times of operators, for train_net_time */
 };
 
 /* UNIMPLEMENTED, naming the node, for an operator that cannot be trained through. */
@@ -83,6 +84,14 @@ typedef int train_loss(void *ctx, int lane, int64_t first, int64_t count,
 /* One step's forward and backward. x: [batch, input width] f32, dense. */
 int train_net_step(struct train_net *net, const float *x, train_loss *loss, void *ctx,
                    struct err *err);
+
+/* Where the time of the first lane went since the start, when options.timed: operator i in forward
+ * and backward, the first of which is the input. OUT_OF_RANGE (no text) behind the last. */
+struct train_time {
+    const char *kind, *node; /* "convolution", name of the node */
+    int64_t forward_ns, backward_ns;
+};
+int train_net_time(const struct train_net *net, int i, struct train_time *ret);
 
 /* The graph with the weights and running statistics of now. */
 int train_net_export(const struct train_net *net, struct graph **ret, struct err *err);

@@ -154,6 +154,7 @@ struct lane {
     int64_t slice;
     int rc;
     struct err err;
+    int64_t *times; /* [2 * n_ops]: forward and backward, when they are kept */
 };
 
 struct output {
