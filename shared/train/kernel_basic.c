@@ -1,77 +1,72 @@
 /* Types and layouts. */
+#include "shared/nn/plan.h"
 #include "shared/train/kernel_vec.h"
 #include "shared/train/net_priv.h"
 
-KERNEL_FILE
+struct basic_loops {
+    void (*load)(float *to, const uint16_t *from, int64_t n);
+    void (*store)(uint16_t *to, const float *from, int64_t n);
+    void (*add)(void *to, const void *from, int64_t n, bool half);
+};
 
-static inline void load_body(float *to, const uint16_t *from, int64_t n)
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define ISA(name) name##_bf16
+#define ISA_HAS_BF16
+KERNEL_TARGET(KERNEL_BF16_SET)
+#include "shared/train/kernel_basic_body.h"
+KERNEL_END
+#undef ISA_HAS_BF16
+#undef ISA
+
+#define ISA(name) name##_avx512
+KERNEL_TARGET(KERNEL_AVX512_SET)
+#include "shared/train/kernel_basic_body.h"
+KERNEL_END
+#undef ISA
+
+#define ISA(name) name##_avx2
+KERNEL_TARGET(KERNEL_AVX2_SET)
+#include "shared/train/kernel_basic_body.h"
+KERNEL_END
+#undef ISA
+#endif
+
+#define ISA(name) name##_plain
+#include "shared/train/kernel_basic_body.h"
+#undef ISA
+
+static const struct basic_loops *loops(void)
 {
-    int64_t i = 0;
-    for (; i + VEC <= n; i += VEC) {
-        vec x;
-        vec_load(&x, from, i, true);
-        vec_store(to, i, &x, false);
-    }
-    for (; i < n; i++)
-        to[i] = bf16_to_f32(from[i]);
+#if defined(__x86_64__)
+    if (kernel_level() == KERNEL_AVX512)
+        return nn_has_bf16() ? &loops_bf16 : &loops_avx512;
+    if (kernel_level() == KERNEL_AVX2)
+        return &loops_avx2;
+#endif
+    return &loops_plain;
 }
-KERNEL(load, (float *to, const uint16_t *from, int64_t n), (to, from, n))
 
 void kernel_load(float *to, const void *from, enum dtype dtype, int64_t n)
 {
     if (dtype == DTYPE_BF16)
-        KERNEL_PICK(load)(to, from, n);
+        loops()->load(to, from, n);
     else
         memcpy(to, from, (size_t)n * sizeof(float));
 }
-
-static inline void store_body(uint16_t *to, const float *from, int64_t n)
-{
-    int64_t i = 0;
-    for (; i + VEC <= n; i += VEC) {
-        vec x;
-        vec_load(&x, from, i, false);
-        vec_store(to, i, &x, true);
-    }
-    for (; i < n; i++)
-        to[i] = f32_to_bf16(from[i]);
-}
-KERNEL(store, (uint16_t *to, const float *from, int64_t n), (to, from, n))
 
 void kernel_store(void *to, const float *from, enum dtype dtype, int64_t n)
 {
     if (dtype == DTYPE_BF16)
-        KERNEL_PICK(store)(to, from, n);
+        loops()->store(to, from, n);
     else
         memcpy(to, from, (size_t)n * sizeof(float));
 }
 
-KERNEL_INLINE void add_typed(void *to, const void *from, int64_t n, bool half)
-{
-    int64_t i = 0;
-    for (; i + VEC <= n; i += VEC) {
-        vec x, y;
-        vec_load(&x, to, i, half);
-        vec_load(&y, from, i, half);
-        x += y;
-        vec_store(to, i, &x, half);
-    }
-    for (; i < n; i++)
-        half_store(to, i, half_load(to, i, half) + half_load(from, i, half), half);
-}
-
-static inline void add_body(void *to, const void *from, int64_t n, bool half)
-{
-    if (half)
-        add_typed(to, from, n, true);
-    else
-        add_typed(to, from, n, false);
-}
-KERNEL(add, (void *to, const void *from, int64_t n, bool half), (to, from, n, half))
-
 void kernel_add(void *to, const void *from, enum dtype dtype, int64_t n)
 {
-    KERNEL_PICK(add)(to, from, n, dtype == DTYPE_BF16);
+    loops()->add(to, from, n, dtype == DTYPE_BF16);
 }
 
 /* ---- samples: [c, plane] <-> [plane, c] ---- */

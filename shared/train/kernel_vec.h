@@ -1,7 +1,15 @@
 #pragma once
 /*
- * Vectors of 16 floats for loops of our own. They are the compiler's, so that one source serves
- * every instruction set (see shared/nn/kernel.h).
+ * Vectors of 16 floats for loops of our own. They are the compiler's own vectors, so that one
+ * source serves every instruction set. A compiler takes such vectors apart by what the function
+ * around them may use, before it inlines: so the source is included once for each instruction set,
+ * between KERNEL_TARGET and KERNEL_END, and each function has the set's name in its own:
+ *
+ *     #define ISA(name) name##_avx2
+ *     KERNEL_TARGET("avx2,fma")
+ *     #include "kernel_x_body.h"      (begins with kernel_vec_body.h)
+ *     KERNEL_END
+ *     #undef ISA
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,59 +18,31 @@
 #include "shared/graph/tensor.h"
 #include "shared/nn/kernel.h"
 
+/* How vectors are passed between functions differs between instruction sets; ours are inlined. */
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
 enum { VEC = 16 };
 typedef float vec __attribute__((vector_size(64)));
 typedef int32_t ivec __attribute__((vector_size(64)));
 typedef uint32_t uvec __attribute__((vector_size(64)));
 typedef uint16_t hvec __attribute__((vector_size(32)));
 
-KERNEL_INLINE void vec_load(vec *to, const void *from, int64_t at, bool half)
-{
-    if (half) {
-        hvec h;
-        memcpy(&h, (const uint16_t *)from + at, sizeof(h));
-        const uvec wide = __builtin_convertvector(h, uvec) << 16;
-        memcpy(to, &wide, sizeof(*to));
-    } else {
-        memcpy(to, (const float *)from + at, sizeof(*to));
-    }
-}
+#define KERNEL_PRAGMA(x) _Pragma(#x)
+#ifdef __clang__
+#define KERNEL_TARGET(isa)                                                                         \
+    KERNEL_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define KERNEL_END _Pragma("clang attribute pop")
+#else
+#define KERNEL_TARGET(isa)                                                                         \
+    _Pragma("GCC push_options") _Pragma("GCC optimize(\"O3\")") KERNEL_PRAGMA(GCC target(isa))
+#define KERNEL_END _Pragma("GCC pop_options")
+#endif
 
-/* bf16: to nearest even. */
-KERNEL_INLINE void vec_store(void *to, int64_t at, const vec *from, bool half)
-{
-    if (half) {
-        uvec u;
-        memcpy(&u, from, sizeof(u));
-        u += 0x7fff + ((u >> 16) & 1);
-        const hvec h = __builtin_convertvector(u >> 16, hvec);
-        memcpy((uint16_t *)to + at, &h, sizeof(h));
-    } else {
-        memcpy((float *)to + at, from, sizeof(*from));
-    }
-}
-
-/* x where the mask (a comparison's result) is set, else 0. */
-KERNEL_INLINE void vec_keep(vec *x, const ivec *mask)
-{
-    ivec bits;
-    memcpy(&bits, x, sizeof(bits));
-    bits &= *mask;
-    memcpy(x, &bits, sizeof(bits));
-}
-
-KERNEL_INLINE void vec_clamp(vec *x, float low, float high)
-{
-    const ivec below = *x<low, above = *x> high;
-    ivec bits, lows, highs;
-    const vec l = low - (vec){0}, h = high - (vec){0};
-    memcpy(&bits, x, sizeof(bits));
-    memcpy(&lows, &l, sizeof(lows));
-    memcpy(&highs, &h, sizeof(highs));
-    bits = (bits & ~below) | (lows & below);
-    bits = (bits & ~above) | (highs & above);
-    memcpy(x, &bits, sizeof(bits));
-}
+#define KERNEL_AVX512_SET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+#define KERNEL_BF16_SET "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"
+#define KERNEL_AVX2_SET "avx2,fma"
 
 static inline float half_load(const void *from, int64_t at, bool half)
 {

@@ -167,6 +167,17 @@ size_t train_net_memory(const struct train_net *net)
     return net->memory_bytes + arena_bytes(net->arena);
 }
 
+int train_net_time(const struct train_net *net, int i, struct train_time *ret)
+{
+    if (i < 0 || i >= net->n_ops || !net->lanes[0].times)
+        return -ERR_OUT_OF_RANGE;
+    *ret = (struct train_time){.kind = net->ops[i]->kind->name,
+                               .node = net->ops[i]->name,
+                               .forward_ns = net->lanes[0].times[2 * i],
+                               .backward_ns = net->lanes[0].times[2 * i + 1]};
+    return 0;
+}
+
 int train_net_export(const struct train_net *net, struct graph **ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;

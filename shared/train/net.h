@@ -36,6 +36,7 @@ struct train_net_options {
     uint64_t seed;            /* of Dropout */
     int n_taps;               /* values (cut points) whose activations the loss sees as well */
     const char *const *taps;  /* names */
+    bool timed;               /* keep times of operators, for train_net_time */
 };
 
 /* UNIMPLEMENTED, naming the node, for an operator that cannot be trained through. */
@@ -88,6 +89,14 @@ int train_net_step(struct train_net *net, const float *x, train_loss *loss, void
  * them to where it was. */
 uint64_t train_net_steps(const struct train_net *net);
 void train_net_set_steps(struct train_net *net, uint64_t steps);
+
+/* Where the time of the first lane went since the start, when options.timed: operator i in forward
+ * and backward, the first of which is the input. OUT_OF_RANGE (no text) behind the last. */
+struct train_time {
+    const char *kind, *node; /* "convolution", name of the node */
+    int64_t forward_ns, backward_ns;
+};
+int train_net_time(const struct train_net *net, int i, struct train_time *ret);
 
 /* The graph with the weights and running statistics of now. */
 int train_net_export(const struct train_net *net, struct graph **ret, struct err *err);

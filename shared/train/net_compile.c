@@ -404,6 +404,12 @@ static make_op *const makers[OP_COUNT] = {
     [OP_RESIZE] = make_move,
     [OP_UPSAMPLE] = make_move,
     [OP_IDENTITY] = make_alias,
+    [OP_MAX_POOL] = make_pool,
+    [OP_AVERAGE_POOL] = make_pool,
+    [OP_LRN] = make_lrn,
+    [OP_DROPOUT] = make_dropout,
+    [OP_PRELU] = make_prelu,
+    [OP_CONV_TRANSPOSE] = make_conv_transpose,
 };
 
 static int make_nodes(struct compiler *c, struct err *err)

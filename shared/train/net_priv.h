@@ -154,6 +154,7 @@ struct lane {
     int64_t slice;
     int rc;
     struct err err;
+    int64_t *times; /* [2 * n_ops]: forward and backward, when they are kept */
 };
 
 struct output {
@@ -263,7 +264,7 @@ int64_t val_offset(const struct val *v, int64_t i);
 /* op_*.c: makes the operators of node `index`. */
 typedef int make_op(struct compiler *c, const struct node *node, struct err *err);
 make_op make_conv, make_gemm, make_norm, make_unary, make_binary, make_global_pool, make_move,
-    make_alias;
+    make_alias, make_pool, make_lrn, make_dropout, make_prelu, make_conv_transpose;
 int make_input(struct compiler *c, int value, struct err *err);
 int make_output(struct compiler *c, int value, struct output *ret, struct err *err);
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/clock.h"
 #include "shared/train/net_priv.h"
 
 /* ---- memory and threads of the lanes ---- */
@@ -62,6 +63,10 @@ int net_start(struct train_net *net, struct err *err)
         rc = make_lane(net, i, err);
     if (rc == 0)
         rc = prims_bind(net, err);
+    if (rc == 0 && net->options.timed) {
+        net->lanes[0].times = arena_alloc(net->arena, 2 * (size_t)net->n_ops, sizeof(int64_t));
+        rc = net->lanes[0].times ? 0 : err_oom(err, "times");
+    }
     return rc < 0 ? rc : start_threads(net, err);
 }
 
@@ -150,20 +155,35 @@ static int call_loss(struct lane *lane, struct err *err)
                      gradients, err);
 }
 
+/* Adds the time since `begin`; returns now. */
+static int64_t keep_time(const struct lane *lane, int at, int64_t begin)
+{
+    if (!lane->times)
+        return 0;
+    int64_t now = clock_now_ns(NULL);
+    lane->times[at] += now - begin;
+    return now;
+}
+
 static int run_slice(struct lane *lane, struct err *err)
 {
     const struct train_net *net = lane->net;
     int rc = 0;
-    for (int i = 0; rc >= 0 && i < net->n_ops; i++)
+    int64_t begin = lane->times ? clock_now_ns(NULL) : 0;
+    for (int i = 0; rc >= 0 && i < net->n_ops; i++) {
         rc = net->ops[i]->kind->forward(net->ops[i], lane, err);
+        begin = keep_time(lane, 2 * i, begin);
+    }
     if (rc >= 0)
         rc = call_loss(lane, err);
+    begin = lane->times ? clock_now_ns(NULL) : 0;
     for (int i = net->n_ops - 1; rc >= 0 && i >= 0; i--) {
         const struct tape_op *op = net->ops[i];
         if (!op->has_backward)
             continue;
         sum_gradients(op, lane);
         rc = op->kind->backward(op, lane, err);
+        begin = keep_time(lane, 2 * i + 1, begin);
     }
     return rc < 0 ? rc : 0;
 }

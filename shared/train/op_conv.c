@@ -1,10 +1,12 @@
-/* Conv and Gemm (MatMul by a constant) on oneDNN: forward, gradients of data, weights and bias. */
+/* Conv, ConvTranspose and Gemm (MatMul by a constant) on oneDNN: forward, gradients of data,
+ * weights and bias. */
 #include <string.h>
 
 #include "shared/train/net_priv.h"
 
 struct conv {
     bool product; /* Gemm: no window */
+    bool transposed;
     struct window w;
     int64_t ic, oc, group;
     int rank; /* of the weights as oneDNN has them */
@@ -50,6 +52,10 @@ static int describe(struct compiler *c, const struct tape_op *op, struct describ
         d->dilations[i] = v->w.dilation[i] - 1;
         d->before[i] = v->w.pad_begin[i];
         d->after[i] = v->w.pad_end[i];
+        if (v->transposed)
+            d->after[i] = (v->w.in[i] - 1) * v->w.stride[i] +
+                          (v->w.kernel[i] - 1) * v->w.dilation[i] + 1 - v->w.out[i] -
+                          v->w.pad_begin[i];
     }
     d->attr = train_attr();
     d->x = val_md(x, x->dtype);
@@ -76,39 +82,57 @@ static int describe(struct compiler *c, const struct tape_op *op, struct describ
 static int describe_forward(struct compiler *c, const struct conv *v, struct describe *d,
                             struct err *err)
 {
-    dnnl_status_t s = v->product
-                          ? dnnl_inner_product_forward_primitive_desc_create(
-                                &d->forward, c->engine, dnnl_forward_training, d->x, d->weights,
-                                d->bias, d->y, d->attr)
-                          : dnnl_convolution_forward_primitive_desc_create(
-                                &d->forward, c->engine, dnnl_forward_training,
-                                dnnl_convolution_direct, d->x, d->weights, d->bias, d->y,
-                                d->window_strides, d->dilations, d->before, d->after, d->attr);
+    dnnl_status_t s;
+    if (v->product)
+        s = dnnl_inner_product_forward_primitive_desc_create(&d->forward, c->engine,
+                                                             dnnl_forward_training, d->x,
+                                                             d->weights, d->bias, d->y, d->attr);
+    else if (v->transposed)
+        s = dnnl_deconvolution_forward_primitive_desc_create(
+            &d->forward, c->engine, dnnl_forward_training, dnnl_deconvolution_direct, d->x,
+            d->weights, d->bias, d->y, d->window_strides, d->dilations, d->before, d->after,
+            d->attr);
+    else
+        s = dnnl_convolution_forward_primitive_desc_create(
+            &d->forward, c->engine, dnnl_forward_training, dnnl_convolution_direct, d->x,
+            d->weights, d->bias, d->y, d->window_strides, d->dilations, d->before, d->after,
+            d->attr);
     return train_dnnl(s, err, "forward");
 }
 
 static int describe_data(struct compiler *c, const struct conv *v, struct describe *d,
                          struct err *err)
 {
-    dnnl_status_t s =
-        v->product ? dnnl_inner_product_backward_data_primitive_desc_create(
-                         &d->backward, c->engine, d->x, d->weights, d->y, d->forward, d->attr)
-                   : dnnl_convolution_backward_data_primitive_desc_create(
-                         &d->backward, c->engine, dnnl_convolution_direct, d->x, d->weights, d->y,
-                         d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
+    dnnl_status_t s;
+    if (v->product)
+        s = dnnl_inner_product_backward_data_primitive_desc_create(
+            &d->backward, c->engine, d->x, d->weights, d->y, d->forward, d->attr);
+    else if (v->transposed)
+        s = dnnl_deconvolution_backward_data_primitive_desc_create(
+            &d->backward, c->engine, dnnl_deconvolution_direct, d->x, d->weights, d->y,
+            d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
+    else
+        s = dnnl_convolution_backward_data_primitive_desc_create(
+            &d->backward, c->engine, dnnl_convolution_direct, d->x, d->weights, d->y,
+            d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     return train_dnnl(s, err, "gradient of the data");
 }
 
 static int describe_weights(struct compiler *c, const struct conv *v, struct describe *d,
                             struct err *err)
 {
-    dnnl_status_t s =
-        v->product
-            ? dnnl_inner_product_backward_weights_primitive_desc_create(
-                  &d->backward, c->engine, d->x, d->any, d->bias, d->y, d->forward, d->attr)
-            : dnnl_convolution_backward_weights_primitive_desc_create(
-                  &d->backward, c->engine, dnnl_convolution_direct, d->x, d->any, d->bias, d->y,
-                  d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
+    dnnl_status_t s;
+    if (v->product)
+        s = dnnl_inner_product_backward_weights_primitive_desc_create(
+            &d->backward, c->engine, d->x, d->any, d->bias, d->y, d->forward, d->attr);
+    else if (v->transposed)
+        s = dnnl_deconvolution_backward_weights_primitive_desc_create(
+            &d->backward, c->engine, dnnl_deconvolution_direct, d->x, d->any, d->bias, d->y,
+            d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
+    else
+        s = dnnl_convolution_backward_weights_primitive_desc_create(
+            &d->backward, c->engine, dnnl_convolution_direct, d->x, d->any, d->bias, d->y,
+            d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     return train_dnnl(s, err, "gradient of the weights");
 }
 
@@ -335,6 +359,44 @@ int make_conv(struct compiler *c, const struct node *node, struct err *err)
     v.dims[v.rank++] = v.oc / g;
     int64_t stride = n / v.oc;
     for (int d = 1; d < w->shape.rank; d++) {
+        stride /= w->shape.dim[d];
+        v.strides[v.rank] = stride;
+        v.dims[v.rank++] = w->shape.dim[d];
+    }
+    rc = add_slots(c, node, &v, n, 1, 1, err);
+    return rc < 0 ? rc : finish_conv(c, node, &v, err);
+}
+
+/* Weights [ic, oc / g, k...] with the groups in ic; oneDNN has ([g,] oc / g, ic / g, k...). */
+int make_conv_transpose(struct compiler *c, const struct node *node, struct err *err)
+{
+    struct conv v = {.transposed = true};
+    const struct tensor *w = compile_constant(c, node, 1);
+    if (!w || (node->n_inputs > 2 && node->inputs[2] >= 0 && !compile_constant(c, node, 2)))
+        return compile_refuse(node, err, "its weights are not constant");
+    int rc = graph_window(c->g, node, &v.w, err);
+    if (rc < 0)
+        return rc;
+    const int64_t n = shape_elements(&w->shape), g = v.w.group;
+    for (int d = 0; d < v.w.rank; d++)
+        if (v.w.pad_begin[d] < 0 || v.w.out[d] <= 0 || v.w.in[d] <= 0)
+            return compile_refuse(node, err, "negative pads");
+    if (n <= 0)
+        return compile_refuse(node, err, "no weights");
+    v.group = g;
+    v.ic = w->shape.dim[0];
+    v.oc = w->shape.dim[1] * g;
+    const int64_t kernel = n / v.ic / w->shape.dim[1];
+    if (g > 1) {
+        v.strides[v.rank] = n / g;
+        v.dims[v.rank++] = g;
+    }
+    v.strides[v.rank] = kernel;
+    v.dims[v.rank++] = v.oc / g;
+    v.strides[v.rank] = w->shape.dim[1] * kernel;
+    v.dims[v.rank++] = v.ic / g;
+    int64_t stride = kernel;
+    for (int d = 2; d < w->shape.rank; d++) {
         stride /= w->shape.dim[d];
         v.strides[v.rank] = stride;
         v.dims[v.rank++] = w->shape.dim[d];

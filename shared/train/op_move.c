@@ -22,6 +22,8 @@ struct run {
 struct move {
     int64_t n_runs;
     struct run *runs;
+    bool once;    /* no element of the inputs is taken twice */
+    bool all;     /* every element is taken */
     bool fills;   /* outputs have elements that no run covers */
     float **fill; /* [n_out]: one sample of each, or NULL: zeros */
 };
@@ -73,7 +75,7 @@ static int move_backward(const struct tape_op *op, struct lane *lane, struct err
     const enum dtype dtype = vals[op->out[0]].dtype;
     const size_t size = dtype_bytes(dtype);
     for (int k = 0; k < op->n_in; k++)
-        if (op->in_grad[k] >= 0)
+        if (op->in_grad[k] >= 0 && !(m->once && m->all))
             memset(lane_at(lane, op->in_grad[k]), 0, val_bytes(&vals[op->in[k]]));
     for (int64_t i = 0; i < vals[op->out[0]].n; i++) {
         for (int64_t r = 0; r < m->n_runs; r++) {
@@ -81,8 +83,12 @@ static int move_backward(const struct tape_op *op, struct lane *lane, struct err
             if (op->in_grad[run->in] < 0)
                 continue;
             const struct val *x = &vals[op->in[run->in]], *y = &vals[op->out[run->out]];
-            kernel_add(sample_at(lane, op->in_grad[run->in], x, i) + (size_t)run->from * size,
-                       sample_at(lane, y->grad, y, i) + (size_t)run->to * size, dtype, run->count);
+            char *to = sample_at(lane, op->in_grad[run->in], x, i) + (size_t)run->from * size;
+            const char *from = sample_at(lane, y->grad, y, i) + (size_t)run->to * size;
+            if (m->once)
+                memcpy(to, from, (size_t)run->count * size);
+            else
+                kernel_add(to, from, dtype, run->count);
         }
     }
     return 0;
@@ -270,6 +276,29 @@ static bool moves_nothing(const struct compiler *c, const struct probe *p, const
            m->runs[0].count == val_width(&c->net->vals[outs[0]]);
 }
 
+/* Whether elements of the inputs are taken once, and all of them. */
+static int count_takers(const struct compiler *c, const struct probe *p, struct move *m,
+                        struct err *err)
+{
+    m->once = m->all = true;
+    for (int in = 0; in < p->n_in; in++) {
+        const int64_t width = val_width(&c->net->vals[p->in[in]]);
+        _cleanup_(freep) bool *taken = mem_calloc((size_t)width, sizeof(*taken));
+        if (!taken)
+            return err_oom(err, "a move");
+        for (int64_t r = 0; r < m->n_runs; r++) {
+            const struct run *run = &m->runs[r];
+            for (int64_t k = 0; run->in == in && k < run->count; k++) {
+                m->once = m->once && !taken[run->from + k];
+                taken[run->from + k] = true;
+            }
+        }
+        for (int64_t k = 0; k < width; k++)
+            m->all = m->all && taken[k];
+    }
+    return 0;
+}
+
 int make_move(struct compiler *c, const struct node *node, struct err *err)
 {
     _cleanup_(probe_release) struct probe p = {0};
@@ -293,6 +322,8 @@ int make_move(struct compiler *c, const struct node *node, struct err *err)
         if (rc >= 0)
             rc = add_runs(c, node, &p, i, outs[i], &m, err);
     }
+    if (rc >= 0)
+        rc = count_takers(c, &p, &m, err);
     if (rc < 0)
         return rc;
     if (moves_nothing(c, &p, &m, outs, n_out))

@@ -9,7 +9,8 @@
  *                                          order of the layers
  *
  * NET: resnet20, resnet56 or wide12. OPTIONS: --batch N, --slice N, --threads N, --precision P,
- * --seconds S, --rate R. The optimizer is SGD with Nesterov momentum 0.9.
+ * --seconds S, --rate R, --profile N (where the time goes: of the first N operators and by kind).
+ * The optimizer is SGD with Nesterov momentum 0.9.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -200,6 +201,7 @@ struct settings {
     double seconds, rate;
     int64_t steps;
     const char *samples, *labels;
+    int profile;
 };
 
 static void descend(struct train_net *net, float **velocity, float rate)
@@ -271,6 +273,33 @@ static void bench(struct batch *b, const struct settings *s)
            (double)train_net_memory(b->net) * 1e-6, (double)peak_kb() * 1.024e-3);
     free(x);
     free(labels);
+}
+
+static void profile(const struct train_net *net, int most)
+{
+    struct train_time t;
+    double sum = 0;
+    struct kind {
+        const char *name;
+        int64_t forward, backward;
+    } kinds[32] = {0};
+    int n = 0;
+    for (int i = 0; train_net_time(net, i, &t) == 0; i++) {
+        int k = 0;
+        while (k < n && strcmp(kinds[k].name, t.kind) != 0)
+            k++;
+        n = k == n && n < 31 ? n + 1 : n;
+        kinds[k].name = t.kind;
+        kinds[k].forward += t.forward_ns;
+        kinds[k].backward += t.backward_ns;
+        sum += (double)(t.forward_ns + t.backward_ns);
+        if (i < most)
+            printf("%3d %-14s %-24s %8.1f %8.1f ms\n", i, t.kind, t.node,
+                   (double)t.forward_ns * 1e-6, (double)t.backward_ns * 1e-6);
+    }
+    for (int k = 0; k < n; k++)
+        printf("%-16s forward %5.1f %%, backward %5.1f %%\n", kinds[k].name,
+               (double)kinds[k].forward / sum * 100, (double)kinds[k].backward / sum * 100);
 }
 
 static void run(struct batch *b, const struct settings *s)
@@ -352,6 +381,8 @@ static void read_options(int argc, char **argv, struct settings *s)
             s->seconds = number(text);
         else if (strcmp(name, "--rate") == 0)
             s->rate = number(text);
+        else if (strcmp(name, "--profile") == 0)
+            s->profile = (int)number(text);
         else if (strcmp(name, "--steps") == 0)
             s->steps = (int64_t)number(text);
         else if (strcmp(name, "--samples") == 0)
@@ -376,6 +407,7 @@ int main(int argc, char **argv)
     if (!dumps)
         read_options(argc, argv, &s);
     struct graph *g = network(argv[2]);
+    s.net.timed = s.profile > 0;
     struct batch b = {.size = s.net.batch};
     must(train_net_new(g, &s.net, &b.net, &err), &err);
     b.losses = calloc((size_t)b.size, sizeof(*b.losses));
@@ -385,6 +417,8 @@ int main(int argc, char **argv)
         bench(&b, &s);
     else if (strcmp(argv[1], "run") == 0 && s.samples && s.labels)
         run(&b, &s);
+    if (s.profile > 0)
+        profile(b.net, s.profile);
     free(b.losses);
     train_net_free(b.net);
     graph_free(g);

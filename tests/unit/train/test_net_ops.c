@@ -203,6 +203,96 @@ static void global_pools(void **state)
     check(&m, "global pools");
 }
 
+static void pools(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        struct mesh m;
+        int x = start(&m, 3, 9, 9);
+        int y = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 6, .kernel = 3, .pad = 1});
+        y = mesh_pool(&m, i == 0 ? OP_MAX_POOL : OP_AVERAGE_POOL, y, 3, 2, 1);
+        if (i == 2)
+            mesh_attr_int(&m, y, "count_include_pad", 1);
+        if (i == 3)
+            mesh_attr_int(&m, y, "ceil_mode", 1);
+        mesh_head(&m, mesh_unary(&m, OP_TANH, y), 6, 3);
+        check(&m, i == 0 ? "MaxPool" : "AveragePool");
+    }
+}
+
+static void transposed_convolutions(void **state)
+{
+    (void)state;
+    const struct mesh_conv cases[] = {
+        {.ic = 6, .oc = 5, .kernel = 3, .pad = 1, .transposed = true},
+        {.ic = 6, .oc = 4, .kernel = 4, .stride = 2, .pad = 1, .transposed = true, .no_bias = true},
+        {.ic = 6, .oc = 4, .kernel = 3, .stride = 2, .group = 2, .transposed = true},
+    };
+    for (int i = 0; i < 3; i++) {
+        struct mesh m;
+        int x = start(&m, 3, 6, 5);
+        int y = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 6, .kernel = 3});
+        y = mesh_conv(&m, y, cases[i]);
+        mesh_head(&m, mesh_unary(&m, OP_TANH, y), cases[i].oc, 3);
+        check(&m, "ConvTranspose");
+    }
+}
+
+static void slopes(void **state)
+{
+    (void)state;
+    for (int each = 0; each < 2; each++) {
+        struct mesh m;
+        int x = start(&m, 3, 6, 5);
+        int y = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 6, .kernel = 3});
+        int slope = each ? mesh_normal(&m, 0.5, DIMS(6, 1, 1)) : mesh_normal(&m, 0.5, DIMS(1));
+        mesh_head(&m, mesh_node(&m, OP_PRELU, VALUES(y, slope)), 6, 3);
+        check(&m, "PRelu");
+    }
+}
+
+static void local_responses(void **state)
+{
+    (void)state;
+    struct mesh m;
+    int x = start(&m, 3, 6, 5);
+    int y = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 8, .kernel = 3});
+    y = mesh_unary(&m, OP_LRN, y);
+    mesh_attr_int(&m, y, "size", 5);
+    mesh_attr_float(&m, y, "alpha", 1);
+    mesh_head(&m, y, 8, 3);
+    check(&m, "LRN");
+}
+
+/* The nearest pixel, twice; ReduceMean; squeezed and unsqueezed. */
+static void sizes(void **state)
+{
+    (void)state;
+    struct mesh m;
+    int x = start(&m, 3, 6, 5);
+    int y = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 6, .kernel = 3});
+    const float scales[] = {1, 1, 2, 2};
+    int none = mesh_constant(&m, DTYPE_F32, DIMS(0), NULL);
+    y = mesh_node(&m, OP_RESIZE, VALUES(y, none, mesh_constant(&m, DTYPE_F32, DIMS(4), scales)));
+    struct err err = {0};
+    must(graph_set_attr_string(m.g, mesh_of(&m, y), "coordinate_transformation_mode", "asymmetric",
+                               &err),
+         &err);
+    must(graph_set_attr_string(m.g, mesh_of(&m, y), "nearest_mode", "floor", &err), &err);
+    y = mesh_conv(&m, mesh_unary(&m, OP_TANH, y),
+                  (struct mesh_conv){.ic = 6, .oc = 4, .kernel = 3});
+    y = mesh_unary(&m, OP_REDUCE_MEAN, y);
+    mesh_attr_ints(&m, y, "axes", DIMS(2, 3));
+    mesh_attr_int(&m, y, "keepdims", 1);
+    y = mesh_node(&m, OP_SQUEEZE, VALUES(y, mesh_ints(&m, 2, (int64_t[]){2, 3})));
+    y = mesh_node(&m, OP_UNSQUEEZE, VALUES(y, mesh_ints(&m, 1, (int64_t[]){2})));
+    y = mesh_unary(&m, OP_IDENTITY, y);
+    y = mesh_unary(&m, OP_FLATTEN, y);
+    mesh_output(&m, y);
+    mesh_finish(&m);
+    check(&m, "sizes");
+}
+
 static void moves(void **state)
 {
     (void)state;
@@ -252,6 +342,11 @@ int main(void)
         cmocka_unit_test(clips),
         cmocka_unit_test(two_operands),
         cmocka_unit_test(global_pools),
+        cmocka_unit_test(pools),
+        cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(slopes),
+        cmocka_unit_test(local_responses),
+        cmocka_unit_test(sizes),
         cmocka_unit_test(moves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

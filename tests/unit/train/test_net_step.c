@@ -355,6 +355,64 @@ static void taps_are_seen_and_trained(void **state)
     mesh_release(&m);
 }
 
+/* Dropout: about the share that is asked for, the mean kept, other choices in every step, and the
+ * gradient goes where the values went. */
+static int drop_loss(void *ctx, int lane, int64_t first, int64_t count, const float *const *outputs,
+                     float *const *gradients, struct err *err)
+{
+    (void)lane;
+    (void)err;
+    struct trial_loss *t = ctx;
+    const int64_t width = train_net_output_width(t->net, 0);
+    for (int64_t i = 0; i < count * width; i++) {
+        t->copy[first * width + i] = outputs[0][i];
+        gradients[0][i] = 1;
+    }
+    return 0;
+}
+
+static void dropout_drops(void **state)
+{
+    (void)state;
+    struct mesh m;
+    struct err err = {0};
+    mesh_init(&m, 1);
+    int x = mesh_input(&m, DIMS(DIM_BATCH, 1));
+    const int64_t width = 4000;
+    int w = mesh_constant(&m, DTYPE_F32, DIMS(1, width), NULL);
+    for (int64_t i = 0; i < width; i++)
+        ((float *)m.g->values[w]->constant->data)[i] = 1;
+    int y = mesh_node(&m, OP_GEMM, VALUES(x, w));
+    y = mesh_node(&m, OP_DROPOUT, VALUES(y, mesh_float(&m, 0.25f)));
+    mesh_output(&m, y);
+    mesh_finish(&m);
+    struct train_net *net =
+        trial_net(&m, (struct train_net_options){
+                          .batch = 2, .slice = 1, .threads = 2, .precision = PRECISION_FP32});
+    float *seen[2];
+    const float ones[] = {1, 1};
+    for (int s = 0; s < 2; s++) {
+        struct trial_loss t = {.net = net, .copy = calloc((size_t)(2 * width), sizeof(float))};
+        seen[s] = t.copy;
+        must(train_net_step(net, ones, drop_loss, &t, &err), &err);
+        int64_t kept = 0;
+        for (int64_t i = 0; i < 2 * width; i++) {
+            assert_true(t.copy[i] == 0 || fabsf(t.copy[i] - 1 / 0.75f) < 1e-6f);
+            kept += t.copy[i] != 0;
+        }
+        assert_in_range(kept, 5800, 6200);
+        const struct train_param *p = train_net_param(net, 0);
+        for (int64_t i = 0; i < width; i++)
+            assert_true(fabsf(p->grad[i] - t.copy[i] - t.copy[width + i]) < 1e-5f);
+    }
+    assert_memory_not_equal(seen[0], seen[1], (size_t)(2 * width) * sizeof(float));
+    assert_memory_not_equal(seen[0], seen[0] + width, (size_t)width * sizeof(float));
+    free(seen[0]);
+    free(seen[1]);
+    train_net_free(net);
+    mesh_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +423,7 @@ int main(void)
         cmocka_unit_test(an_export_computes_what_statistics_say),
         cmocka_unit_test(a_failing_loss_ends_the_step),
         cmocka_unit_test(what_cannot_be_trained_is_refused),
+        cmocka_unit_test(dropout_drops),
         cmocka_unit_test(taps_are_seen_and_trained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
