@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <yyjson.h>
 
@@ -20,17 +21,25 @@
 /* ---- Ctrl-C ---- */
 
 static volatile sig_atomic_t interrupted;
+static time_t interrupted_at;
 
-/* The second one ends at once: the handler is for one signal. */
+/* A second one ends at once; but not one that comes with the first, as from a wrapper that passes on
+ * to its child what the terminal has told the child already. */
 static void on_interrupt(int signal)
 {
+    struct timespec now;
     (void)signal;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (interrupted && now.tv_sec > interrupted_at + 1)
+        _exit(CLI_INTERRUPTED);
+    if (!interrupted)
+        interrupted_at = now.tv_sec;
     interrupted = 1;
 }
 
 static void catch_interrupts(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

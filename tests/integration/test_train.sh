@@ -65,17 +65,17 @@ train() { "$hone" train "$model" --data "$demo/data" "$@"; }
 quick() { "$hone" train "$model" --data "$work/small" --batch 50 "$@"; }
 
 # ---- learning ----
-train --reinit --epochs 2 --out "$work/new.onnx" --curve "$work/curve.json" --json \
+train --reinit --epochs 1 --batch 50 --out "$work/new.onnx" --curve "$work/curve.json" --json \
     >"$work/new.jsonl" 2>"$work/new.err"
 check "a network with new weights learns" last "$work/new.jsonl" 'r["value"] > 0.2'
 check "a line for each epoch, then the result" last "$work/new.jsonl" \
-    '[l["type"] for l in lines] == ["epoch", "epoch", "result"] and len(r["curve"]) == 2'
+    '[l["type"] for l in lines] == ["epoch", "result"] and len(r["curve"]) == 1'
 check "every documented field is there" last "$work/new.jsonl" \
     'all(k in r for k in ("out metric value n epochs preprocess preprocess_source macs parameters "
      "precision threads seed seconds images_per_second curve").split())'
 check "the curve is written" python3 -c '
 import json, sys
-assert [e["epoch"] for e in json.load(open(sys.argv[1]))["epochs"]] == [1, 2]' "$work/curve.json"
+assert [e["epoch"] for e in json.load(open(sys.argv[1]))["epochs"]] == [1]' "$work/curve.json"
 "$hone" eval "$work/new.onnx" --data "$demo/data" --json >"$work/eval.json"
 check "eval of the file gives the value that was reported" bash -c \
     'cat "$1" "$2" >"$3"; python3 - "$3" <<"PY"
