@@ -15,5 +15,14 @@ export CCACHE_DIR=${CCACHE_DIR:-$HONE_CACHE/ccache}
 # The package names in a list: comments and empty lines are left out.
 package_names() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$HONE_TOP/scripts/packages/$1.txt"; }
 
+# package_names_upto SET: those of SET and of the sets that it adds to: build, test, bench
+package_names_upto() {
+    local set
+    for set in build test bench; do
+        package_names "$set"
+        [[ $set != "$1" ]] || return 0
+    done
+}
+
 # elapsed SECONDS_AT_START: "1 m 05 s"
 elapsed() { local s=$((SECONDS - $1)); printf '%d m %02d s' $((s / 60)) $((s % 60)); }

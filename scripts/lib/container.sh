@@ -31,7 +31,7 @@ find_engine() {
 # build_image ENGINE IMAGE SET
 build_image() {
     local packages log=$HONE_CACHE/image.log
-    packages=$(package_names build; [[ $3 == build ]] || package_names test)
+    packages=$(package_names_upto "$3")
     say "preparing a Debian 13 image with $1 (once, 1 to 4 minutes)"
     : >"$log"
     if ! "$1" build --network host -t "$2" - >>"$log" 2>&1 <<DOCKERFILE; then
@@ -72,7 +72,7 @@ run_in_container() {
     local set=$1 engine key image name
     shift
     engine=$(find_engine) || explain_no_way
-    key=$({ package_names build; [[ $set == build ]] || package_names test; } | sha256sum)
+    key=$(package_names_upto "$set" | sha256sum)
     image=hone-dev:${key:0:12}
     name=hone-dev-${key:0:12}-$EUID
     with_lock prepare_container "$engine" "$image" "$name" "$set" ||

@@ -18,11 +18,11 @@ rootfs_path() {
     echo "$HONE_CACHE/debian13-${key:0:12}"
 }
 
-# test_stamp ROOT: the file that says that today's test set is installed in ROOT
-test_stamp() {
+# set_stamp ROOT SET: the file that says that today's set (test, bench) is installed in ROOT
+set_stamp() {
     local key
-    key=$(package_names test | sha256sum)
-    echo "$1.test-${key:0:12}"
+    key=$(package_names "$2" | sha256sum)
+    echo "$1.$2-${key:0:12}"
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -187,17 +187,25 @@ make_rootfs() {
     say "the environment is ready after $(elapsed "$start")"
 }
 
-# add_test_packages ROOT: completes ROOT with the test set, from inside
-add_test_packages() {
-    local root=$1 log=$HONE_CACHE/debian13-test.log start=$SECONDS stamp
-    stamp=$(test_stamp "$root")
+# add_packages ROOT SET: completes ROOT with the packages of SET, from inside
+add_packages() {
+    local root=$1 set=$2 log=$HONE_CACHE/debian13-$2.log start=$SECONDS
     : >"$log"
-    say "adding what the tests need (once, about 1 minute)"
-    if ! install_inside "$root" "$log" test; then
-        die "the test packages could not be installed; see $log"
+    case $set in
+        test) say "adding what the tests need (once, about 1 minute)" ;;
+        bench) say "adding PyTorch, the peer of training (once, about 1 GB, some minutes)" ;;
+    esac
+    if ! install_inside "$root" "$log" "$set"; then
+        die "the packages of the set '$set' could not be installed; see $log"
     fi
-    : >"$stamp"
-    say "the test packages are there after $(elapsed "$start")"
+    : >"$(set_stamp "$root" "$set")"
+    say "they are there after $(elapsed "$start")"
+}
+
+# has_sets ROOT SET: SET and the sets that it adds to are installed
+has_sets() {
+    [[ -d $1 ]] && { [[ $2 == build ]] || [[ -e $(set_stamp "$1" test) ]]; } &&
+        { [[ $2 != bench ]] || [[ -e $(set_stamp "$1" bench) ]]; }
 }
 
 # watch_log LOG: names the phases of mmdebstrap as they come
@@ -234,14 +242,15 @@ with_lock() {
 prepare_locked() {
     local root=$1
     [[ -d $root ]] || make_rootfs "$root" || return 1
-    [[ $2 != test || -e $(test_stamp "$root") ]] || add_test_packages "$root"
+    [[ $2 == build || -e $(set_stamp "$root" test) ]] || add_packages "$root" test
+    [[ $2 != bench || -e $(set_stamp "$root" bench) ]] || add_packages "$root" bench
 }
 
-# prepare_rootfs ROOT SET: afterwards ROOT holds the package set "build" or "test".
+# prepare_rootfs ROOT SET: afterwards ROOT holds the package set "build", "test" or "bench".
 # Returns 1 where this machine cannot make or enter a root file system at all.
 prepare_rootfs() {
     local root=$1
-    if [[ -d $root ]] && { [[ $2 != test ]] || [[ -e $(test_stamp "$root") ]]; }; then return 0; fi
+    if has_sets "$root" "$2"; then return 0; fi
     can_make_rootfs || return 1
     with_lock prepare_locked "$root" "$2"
 }

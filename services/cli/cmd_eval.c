@@ -2,16 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <yyjson.h>
 
 #include "services/cli/cli.h"
 #include "services/cli/network.h"
-#include "shared/base/fs.h"
+#include "services/cli/samples.h"
 #include "shared/base/mem.h"
 #include "shared/base/pool.h"
-#include "shared/base/str.h"
-#include "shared/data/detect.h"
 #include "shared/nn/infer.h"
 
 struct request {
@@ -23,12 +20,7 @@ struct request {
 struct evaluation {
     const struct request *request;
     struct graph *g, *reference;
-    char *folder; /* temporary: the packed data */
-    struct dataset *ds;
-    struct dataset_report report;
-    struct preprocess pre;
-    char *pre_text;
-    const char *pre_how;
+    struct samples samples;
     struct sample_view view;
     struct infer_metrics metrics;
     struct paired_drop drop; /* against the reference */
@@ -38,115 +30,24 @@ struct evaluation {
 static void evaluation_release(struct evaluation *e)
 {
     sample_view_release(&e->view);
-    dataset_close(e->ds);
-    dataset_report_release(&e->report);
-    if (e->folder)
-        fs_remove_tree(e->folder, NULL);
-    free(e->folder);
-    free(e->pre_text);
+    samples_release(&e->samples);
     graph_free(e->g);
     graph_free(e->reference);
 }
 
-/* ---- the data ---- */
-
-static int open_data(struct evaluation *e, struct err *err)
-{
-    const char *tmp = getenv("TMPDIR");
-    const struct value *in = NULL;
-    struct dataset_pack_options options = {.threads = (int)e->request->threads};
-    int r = network_input(e->g, &in, err);
-    if (r < 0)
-        return err_wrap(err, "%s", e->request->model);
-    options.sample_rank = in->shape.rank - 1;
-    for (int i = 0; i < 3; i++)
-        options.sample_shape[i] = 1;
-    for (int i = 1; i < in->shape.rank; i++)
-        options.sample_shape[3 - in->shape.rank + i] = in->shape.dim[i];
-    e->folder = str_printf("%s/hone-eval-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    if (!e->folder)
-        return err_oom(err, "data");
-    if (!mkdtemp(e->folder)) {
-        r = err_set(err, ERR_PERMISSION_DENIED, "%s: cannot be made (set TMPDIR)", e->folder);
-        free(TAKE_PTR(e->folder));
-        return r;
-    }
-    _cleanup_(freep) char *packed = str_printf("%s/data", e->folder);
-    r = packed ? dataset_pack(e->request->data, &options, packed, &e->report, err)
-               : err_oom(err, "data");
-    return r < 0 ? r : dataset_open(packed, &e->ds, err);
-}
-
-static int64_t usable_classes(const struct evaluation *e, int64_t width)
-{
-    return dataset_classes(e->ds) <= width ? dataset_classes(e->ds) : 0;
-}
-
-/* ---- preprocessing: given, of the data, of the network, or found ---- */
-
-static int run_network(const struct evaluation *e, const struct graph *g, struct sample_view *view,
-                       float **ret_logits, int64_t *ret_width, struct err *err)
+static struct infer_options how_to_run(const struct evaluation *e)
 {
     struct infer_options options = {.threads = (int)e->request->threads,
                                     .batch = e->request->batch};
-    int r = precision_parse(e->request->precision, &options.precision, err);
-    if (r == 0)
-        r = infer_output_width(g, ret_width, err);
-    if (r < 0)
-        return r;
-    _cleanup_(freep) float *logits =
-        mem_calloc((size_t)view->n, (size_t)*ret_width * sizeof(float));
-    if (!logits)
-        return err_oom(err, "outputs");
-    r = infer_run(g, &options, view->n, sample_view_fill, view, logits, err);
-    if (r == 0)
-        *ret_logits = TAKE_PTR(logits);
-    return r;
+    precision_parse(e->request->precision, &options.precision, NULL); /* one of the choices */
+    return options;
 }
 
-static int run_convention(void *ctx, struct sample_view *view, float *ret_logits, struct err *err)
+static int run_network(const struct evaluation *e, const struct graph *g, float **ret_logits,
+                       int64_t *ret_width, struct err *err)
 {
-    const struct evaluation *e = ctx;
-    const struct infer_options options = {.threads = (int)e->request->threads};
-    return infer_run(e->g, &options, view->n, sample_view_fill, view, ret_logits, err);
-}
-
-static int detect(struct evaluation *e, int64_t width, struct err *err)
-{
-    const struct detect_network network = {.width = width, .run = run_convention, .ctx = e};
-    struct detection found;
-    int r = detect_preprocess(e->ds, &network, dataset_classes(e->ds) == width, &found, err);
-    if (r == 0)
-        e->pre = found.pre;
-    return r;
-}
-
-static int choose_preprocess(struct evaluation *e, struct err *err)
-{
-    const char *of_network = graph_metadata(e->g, "hone.preprocess");
-    const char *text = e->request->preprocess ? e->request->preprocess
-                       : e->report.preprocess ? e->report.preprocess
-                                              : of_network;
-    int64_t width = 0;
-    int r = infer_output_width(e->g, &width, err);
-    e->pre = preprocess_identity;
-    if (r < 0)
-        return r;
-    if (text) {
-        e->pre_how = e->request->preprocess ? "given"
-                     : e->report.preprocess ? "dataset.json"
-                                            : "of the network";
-        r = preprocess_parse(text, &e->pre, err);
-    } else if (!dataset_is_picture(e->ds)) {
-        e->pre_how = "none";
-    } else {
-        e->pre_how = "detected";
-        r = detect(e, width, err);
-    }
-    if (r < 0)
-        return err_wrap(err, "preprocessing");
-    e->pre_text = preprocess_text(&e->pre);
-    return e->pre_text ? 0 : err_oom(err, "preprocessing");
+    const struct infer_options options = how_to_run(e);
+    return samples_run(g, &options, &e->view, ret_logits, ret_width, err);
 }
 
 /* ---- the score ---- */
@@ -187,19 +88,19 @@ static int score(struct evaluation *e, struct err *err)
     int r = part_parse(e->request->split, &part, err);
     if (r < 0)
         return r;
-    int64_t n = dataset_count(e->ds, part);
+    int64_t n = dataset_count(e->samples.ds, part);
     if (e->request->limit > 0 && e->request->limit < n)
         n = e->request->limit;
     if (n == 0)
         return err_set(err, ERR_FAILED_PRECONDITION, "%s: the %s part is empty", e->request->data,
                        e->request->split);
-    r = sample_view_init(&e->view, e->ds, part, &e->pre, n, 0, err);
+    r = sample_view_init(&e->view, e->samples.ds, part, &e->samples.pre, n, 0, err);
     if (r == 0)
-        r = run_network(e, e->g, &e->view, &logits, &width, err);
-    if (r == 0 && usable_classes(e, width))
+        r = run_network(e, e->g, &logits, &width, err);
+    if (r == 0 && samples_classes(&e->samples, width))
         r = sample_view_labels(&e->view, &labels, err);
     if (r == 0 && e->reference)
-        r = run_network(e, e->reference, &e->view, &reference, &reference_width, err);
+        r = run_network(e, e->reference, &reference, &reference_width, err);
     if (r < 0)
         return r;
     e->labelled = labels != NULL;
@@ -232,8 +133,8 @@ static int print_json(const struct evaluation *e)
     add_real(doc, root, "value", e->labelled ? e->metrics.top1 : e->metrics.agreement);
     yyjson_mut_obj_add_sint(doc, root, "n", e->metrics.n);
     yyjson_mut_obj_add_str(doc, root, "part", e->request->split);
-    yyjson_mut_obj_add_str(doc, root, "preprocess", e->pre_text);
-    yyjson_mut_obj_add_str(doc, root, "preprocess_source", e->pre_how);
+    yyjson_mut_obj_add_str(doc, root, "preprocess", e->samples.pre_text);
+    yyjson_mut_obj_add_str(doc, root, "preprocess_source", e->samples.pre_how);
     if (e->reference) {
         add_real(doc, root, "agreement", e->metrics.agreement);
         add_real(doc, root, "kl", e->metrics.kl);
@@ -249,9 +150,9 @@ static int print_json(const struct evaluation *e)
 
 static void print_text(const struct evaluation *e)
 {
-    for (int i = 0; i < e->report.n_warnings; i++)
-        fprintf(stderr, "hone: %s\n", e->report.warnings[i]);
-    printf("preprocessing  %s (%s)\n", e->pre_text, e->pre_how);
+    for (int i = 0; i < e->samples.report.n_warnings; i++)
+        fprintf(stderr, "hone: %s\n", e->samples.report.warnings[i]);
+    printf("preprocessing  %s (%s)\n", e->samples.pre_text, e->samples.pre_how);
     if (e->labelled)
         printf("top1           %.2f %% of %lld samples (%s part)\n", 100 * e->metrics.top1,
                (long long)e->metrics.n, e->request->split);
@@ -326,9 +227,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
     if (r == 0 && q.reference)
         r = network_read(q.reference, PRECISION_AUTO, &e.reference, &err);
     if (r == 0)
-        r = open_data(&e, &err);
-    if (r == 0)
-        r = choose_preprocess(&e, &err);
+        r = samples_open(&e.samples, q.data, e.g, q.model, (int)q.threads, &err);
+    if (r == 0) {
+        const struct infer_options how = how_to_run(&e);
+        r = samples_preprocess(&e.samples, e.g, &how, q.preprocess, &err);
+    }
     if (r == 0)
         r = score(&e, &err);
     if (r < 0)

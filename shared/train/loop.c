@@ -1,0 +1,607 @@
+#include "shared/train/loop.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/base/clock.h"
+#include "shared/base/fs.h"
+#include "shared/base/hash.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+#include "shared/graph/passes.h"
+#include "shared/train/average.h"
+#include "shared/train/batches.h"
+
+#define CHECKPOINT_SECONDS 300
+
+/* What a lane of the network needs for its losses. */
+struct lane_spare {
+    double *spare;
+    char pad[56]; /* lanes do not share cache lines */
+};
+
+struct run {
+    const struct dataset *ds;
+    const struct preprocess *pre;
+    const struct train_options *options;
+    struct arena *arena;
+    struct train_net *net;
+    struct train_span *spans;
+    int n_spans;
+    float *weights; /* of the spans one behind the other: for checkpoints */
+    int64_t n_weights;
+    struct optimizer *optimizer;
+    struct average *ema, *slow;
+    struct batch_settings settings;
+    struct batches *batches;
+    struct loss loss;
+    struct lane_spare *lanes;
+    double *losses; /* [batch] */
+    uint8_t *hits;
+    const struct batch *batch; /* of the step that is going on */
+    char *text;                /* the settings */
+
+    int64_t per_epoch, steps;
+    struct train_position at;
+    struct train_epoch *curve; /* [epochs] */
+    int64_t began_ns, epoch_began_ns, saved_ns;
+    double seconds_before, epoch_before; /* of earlier parts of this run and this epoch */
+    int64_t seen;                        /* in this part */
+    double busy;                         /* seconds of this part without evaluation */
+};
+
+static void run_release(struct run *r)
+{
+    batches_close(r->batches);
+    train_net_free(r->net);
+    optimizer_free(r->optimizer);
+    average_free(r->ema);
+    average_free(r->slow);
+    arena_free(r->arena);
+    free(r->weights);
+    free(r->text);
+    free(r->curve);
+}
+
+void train_result_release(struct train_result *result)
+{
+    graph_free(result->graph);
+    free(result->curve);
+    *result = (struct train_result){0};
+}
+
+struct train_options train_defaults(void)
+{
+    return (struct train_options){
+        .epochs = 80,
+        .batch = 128,
+        .schedule = schedule_make(SCHEDULE_COSINE, 0.1),
+        .optimizer = optimizer_defaults(OPTIMIZER_SGD),
+        .augment = {.crop = 4, .flip = FLIP_RANDOM},
+        .distil = 1,
+        .temperature = 1,
+        .threads = 1,
+        .evaluate_every = 1,
+    };
+}
+
+static double since(int64_t ns)
+{
+    return (double)(clock_now_ns(NULL) - ns) / 1e9;
+}
+
+/* ---- settings as text ---- */
+
+static int describe_network(const struct graph *g, struct run *r, char hex[HASH_HEX_BYTES],
+                            struct err *err)
+{
+    char shape[128];
+    _cleanup_(strbuf_release) struct strbuf text = {0};
+    for (int n = 0; n < g->n_nodes; n++) {
+        const struct value *out = graph_output_of(g, g->nodes[n], 0);
+        strbuf_printf(&text, "%s %s %s\n", op_name(g->nodes[n]->op), g->nodes[n]->name,
+                      out ? shape_text(&out->shape, shape) : "");
+    }
+    for (int i = 0; i < r->n_spans; i++)
+        strbuf_printf(&text, "%s %lld\n", r->spans[i].name, (long long)r->spans[i].n);
+    return text.failed ? err_oom(err, "settings") : hash_bytes(text.data, text.length, hex, err);
+}
+
+static void describe_numbers(const struct run *r, struct strbuf *text)
+{
+    const struct train_options *o = r->options;
+    const struct schedule *s = &o->schedule;
+    const struct optimizer_options *p = &o->optimizer;
+    strbuf_printf(text, "epochs=%d\nbatch=%lld\nseed=%llu\n", o->epochs, (long long)o->batch,
+                  (unsigned long long)o->seed);
+    strbuf_printf(text, "schedule=%s\nrate=%.17g\nwarmup=%.17g\nstart=%.17g\nend=%.17g\n",
+                  schedule_name(s->kind), s->rate, s->warmup, s->start, s->end);
+    strbuf_printf(text,
+                  "optimizer=%s\nmomentum=%.17g\nnesterov=%d\nbeta1=%.17g\nbeta2=%.17g\n"
+                  "epsilon=%.17g\ndecay=%.17g\ndecoupled=%d\nclip=%.17g\nshift_rate=%.17g\n",
+                  p->kind == OPTIMIZER_ADAM ? "adam" : "sgd", p->momentum, p->nesterov, p->beta1,
+                  p->beta2, p->epsilon, p->decay, p->decoupled, p->clip, p->shift_rate);
+    strbuf_printf(text, "smoothing=%.17g\nmixup=%.17g\ndistil=%.17g\ntemperature=%.17g\n",
+                  o->smoothing, o->mixup, o->distil, o->temperature);
+    strbuf_printf(text, "ema=%.17g\nlookahead=%d\nnorm_momentum=%.9g\nprecision=%s\n", o->ema,
+                  o->lookahead, (double)o->norm_momentum,
+                  precision_name(train_net_precision(r->net)));
+}
+
+/* Threads and slices are not in it: a run may go on with others, though not with the same bits. */
+static int describe(const struct graph *g, struct run *r, struct err *err)
+{
+    char network[HASH_HEX_BYTES];
+    _cleanup_(strbuf_release) struct strbuf text = {0};
+    _cleanup_(freep) char *augment = augment_text(&r->options->augment);
+    _cleanup_(freep) char *pre = preprocess_text(r->pre);
+    int rc = describe_network(g, r, network, err);
+    if (rc < 0)
+        return rc;
+    strbuf_printf(&text, "network=%s\nsamples=%lld\npreprocess=%s\naugment=%s\nteacher=%s\n",
+                  network, (long long)dataset_count(r->ds, PART_TRAIN), pre ? pre : "",
+                  augment ? augment : "",
+                  r->options->teacher ? teacher_key(r->options->teacher) : "none");
+    describe_numbers(r, &text);
+    if (r->options->identity)
+        strbuf_add(&text, r->options->identity);
+    if (text.failed || !pre || !augment)
+        return err_oom(err, "settings");
+    r->text = strbuf_take(&text);
+    return 0;
+}
+
+/* ---- checkpoints ---- */
+
+static void gather(struct run *r)
+{
+    float *to = r->weights;
+    for (int i = 0; i < r->n_spans; to += r->spans[i++].n)
+        memcpy(to, r->spans[i].value, (size_t)r->spans[i].n * sizeof(*to));
+}
+
+static void scatter(struct run *r)
+{
+    const float *from = r->weights;
+    for (int i = 0; i < r->n_spans; from += r->spans[i++].n)
+        memcpy(r->spans[i].value, from, (size_t)r->spans[i].n * sizeof(*from));
+}
+
+static struct checkpoint checkpoint_of(struct run *r)
+{
+    struct checkpoint c = {.settings = r->text, .position = r->at, .curve = r->curve};
+    struct checkpoint_floats *to = c.floats;
+    *to++ = (struct checkpoint_floats){r->weights, r->n_weights};
+    to->data = optimizer_state(r->optimizer, &to->n);
+    to++;
+    if (r->ema) {
+        to->data = average_floats(r->ema, &to->n);
+        to++;
+    }
+    if (r->slow) {
+        to->data = average_floats(r->slow, &to->n);
+        to++;
+    }
+    c.n_floats = (int)(to - c.floats);
+    return c;
+}
+
+static int save(struct run *r, struct err *err)
+{
+    if (!r->options->checkpoint)
+        return 0;
+    r->at.optimizer_steps = optimizer_steps(r->optimizer);
+    r->at.net_steps = (int64_t)train_net_steps(r->net);
+    r->at.seconds = r->seconds_before + since(r->began_ns);
+    r->at.epoch_seconds = r->epoch_before + since(r->epoch_began_ns);
+    gather(r);
+    const struct checkpoint c = checkpoint_of(r);
+    int rc = checkpoint_write(r->options->checkpoint, &c, err);
+    r->saved_ns = clock_now_ns(NULL);
+    return rc < 0 ? err_wrap(err, "writing the checkpoint") : 0;
+}
+
+static int restore(struct run *r, struct err *err)
+{
+    const char *path = r->options->checkpoint;
+    if (!path || !r->options->resume || !fs_exists(path))
+        return 0;
+    struct train_epoch *curve = NULL;
+    struct checkpoint c = checkpoint_of(r);
+    int rc = checkpoint_read(path, &c, &curve, err);
+    if (rc < 0)
+        return rc;
+    if (c.position.n_epochs > r->options->epochs || c.position.step > r->steps) {
+        free(curve);
+        return err_set(err, ERR_DATA_LOSS, "%s: it is beyond the end of the run", path);
+    }
+    memcpy(r->curve, curve, (size_t)c.position.n_epochs * sizeof(*curve));
+    free(curve);
+    scatter(r);
+    r->at = c.position;
+    r->seconds_before = c.position.seconds;
+    r->epoch_before = c.position.epoch_seconds;
+    optimizer_set_steps(r->optimizer, c.position.optimizer_steps);
+    train_net_set_steps(r->net, (uint64_t)c.position.net_steps);
+    return 0;
+}
+
+/* ---- one step ---- */
+
+static int argmax(const float *x, int64_t n)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return (int)best;
+}
+
+/* The loss of a slice, on the lane's thread. */
+static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
+                      const float *const *outputs, float *const *gradients, struct err *err)
+{
+    (void)err;
+    struct run *r = ctx;
+    const struct batch *b = r->batch;
+    const int64_t width = r->loss.width;
+    for (int64_t k = 0; k < count; k++) {
+        const int64_t i = first + k;
+        const struct loss_target t = {
+            .label = b->label[i],
+            .other = b->other[i],
+            .share = b->share[i],
+            .teacher = b->teacher ? b->teacher + i * width : NULL,
+            .teacher_other = b->teacher_other ? b->teacher_other + i * width : NULL,
+        };
+        const float *logits = outputs[0] + k * width;
+        r->losses[i] = loss_sample(&r->loss, &t, logits, 1 / (double)r->options->batch,
+                                   gradients[0] + k * width, r->lanes[lane].spare);
+        r->hits[i] = argmax(logits, width) == t.label;
+    }
+    return 0;
+}
+
+/* The slow weights follow the fast ones at first and hardly at the end; every so many steps the
+ * fast ones begin again at the slow (airbench's form of lookahead: Jordan, 2024). */
+static void look_ahead(struct run *r)
+{
+    const int every = r->options->lookahead;
+    if (!r->slow || r->at.step % every != 0)
+        return;
+    const double progress = (double)r->at.step / (double)r->steps;
+    average_add(r->slow, r->at.step == r->steps ? 1 : pow(0.95, every) * pow(progress, 3));
+    average_give(r->slow);
+}
+
+static int step(struct run *r, double *ret_rate, struct err *err)
+{
+    const struct train_options *o = r->options;
+    int rc = batches_next(r->batches, &r->batch, err);
+    if (rc == 0)
+        rc = train_net_step(r->net, r->batch->x, slice_loss, r, err);
+    *ret_rate = schedule_rate(&o->schedule, r->at.step, r->steps);
+    if (rc == 0)
+        rc = optimizer_step(r->optimizer, *ret_rate, NULL, err);
+    if (rc < 0)
+        return err_wrap(err, "epoch %lld, step %lld", (long long)(r->at.step / r->per_epoch + 1),
+                        (long long)(r->at.step % r->per_epoch + 1));
+    r->at.step++;
+    if (r->ema)
+        average_add(r->ema, average_decay(o->ema, r->at.step));
+    look_ahead(r);
+    for (int64_t i = 0; i < o->batch; i++) {
+        r->at.loss_sum += r->losses[i];
+        r->at.hits += r->hits[i];
+    }
+    r->at.seen += o->batch;
+    r->seen += o->batch;
+    return 0;
+}
+
+/* ---- looking at it ---- */
+
+/* The graph as it would be shipped now, norms not folded. */
+static int export_now(struct run *r, struct graph **ret, struct err *err)
+{
+    if (r->ema)
+        average_swap(r->ema);
+    int rc = train_net_export(r->net, ret, err);
+    if (r->ema)
+        average_swap(r->ema);
+    return rc;
+}
+
+static int evaluate(struct run *r, double *ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(sample_view_release) struct sample_view view = {0};
+    _cleanup_(freep) int32_t *labels = NULL;
+    _cleanup_(freep) float *logits = NULL;
+    const struct infer_options options = {.threads = r->options->threads,
+                                          .precision = PRECISION_FP32};
+    struct infer_metrics metrics;
+    *ret = NAN;
+    if (dataset_count(r->ds, PART_SEARCH) < 1 || dataset_classes(r->ds) < 1)
+        return 0;
+    int rc = export_now(r, &g, err);
+    if (rc >= 0)
+        rc = pass_simplify(g, err);
+    if (rc >= 0)
+        rc = sample_view_init(&view, r->ds, PART_SEARCH, r->pre, 0, 0, err);
+    if (rc >= 0)
+        rc = sample_view_labels(&view, &labels, err);
+    if (rc < 0)
+        return rc;
+    logits = mem_calloc((size_t)view.n, (size_t)r->loss.width * sizeof(*logits));
+    if (!logits)
+        return err_oom(err, "evaluation");
+    rc = infer_run(g, &options, view.n, sample_view_fill, &view, logits, err);
+    if (rc < 0)
+        return err_wrap(err, "evaluation");
+    infer_metrics(logits, NULL, labels, view.n, r->loss.width, &metrics);
+    *ret = metrics.top1;
+    return 0;
+}
+
+static bool is_evaluated(const struct run *r, int64_t epoch)
+{
+    const int every = r->options->evaluate_every;
+    if (every < 0)
+        return false;
+    return epoch + 1 == r->options->epochs || (every > 0 && (epoch + 1) % every == 0);
+}
+
+static int end_epoch(struct run *r, double rate, struct err *err)
+{
+    const int64_t epoch = r->at.n_epochs;
+    struct train_epoch *row = &r->curve[epoch];
+    const double seen = (double)r->at.seen;
+    const double seconds = r->epoch_before + since(r->epoch_began_ns);
+    r->busy += since(r->epoch_began_ns);
+    *row = (struct train_epoch){
+        .epoch = epoch,
+        .loss = r->at.loss_sum / seen,
+        .accuracy = dataset_classes(r->ds) > 0 ? (double)r->at.hits / seen : NAN,
+        .search_accuracy = NAN,
+        .rate = rate,
+        .seconds = seconds,
+        .images_per_second = seen / seconds,
+    };
+    int rc = is_evaluated(r, epoch) ? evaluate(r, &row->search_accuracy, err) : 0;
+    r->at.n_epochs++;
+    r->at.seen = r->at.hits = 0;
+    r->at.loss_sum = r->epoch_before = 0;
+    r->epoch_began_ns = clock_now_ns(NULL);
+    return rc;
+}
+
+static int report(struct run *r, double rate, const struct train_epoch *finished, struct err *err)
+{
+    const struct train_options *o = r->options;
+    if (!o->progress)
+        return 0;
+    const double seen = (double)r->at.seen, seconds = r->seconds_before + since(r->began_ns);
+    const double epoch_seconds = r->epoch_before + since(r->epoch_began_ns);
+    struct train_progress p = {
+        .epoch = finished ? finished->epoch : r->at.n_epochs,
+        .epochs = o->epochs,
+        .step = finished ? r->per_epoch : r->at.step % r->per_epoch,
+        .steps = r->per_epoch,
+        .loss = finished ? finished->loss : r->at.loss_sum / seen,
+        .accuracy = finished ? finished->accuracy : (double)r->at.hits / seen,
+        .rate = rate,
+        .images_per_second = finished ? finished->images_per_second : seen / epoch_seconds,
+        .seconds = seconds,
+        .left = seconds / (double)r->at.step * (double)(r->steps - r->at.step),
+        .finished = finished,
+    };
+    if (dataset_classes(r->ds) < 1)
+        p.accuracy = NAN;
+    return o->progress(o->progress_ctx, &p, err);
+}
+
+/* ---- the run ---- */
+
+static int stopped(struct run *r, struct err *err)
+{
+    int rc = save(r, err);
+    if (rc < 0)
+        return rc;
+    return err_set(err, ERR_CANCELLED, "stopped in epoch %lld of %d, after step %lld of %lld",
+                   (long long)(r->at.step / r->per_epoch + (r->at.step % r->per_epoch > 0)),
+                   r->options->epochs, (long long)r->at.step, (long long)r->steps);
+}
+
+static int loop(struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    const double every = o->checkpoint_seconds > 0 ? o->checkpoint_seconds : CHECKPOINT_SECONDS;
+    while (r->at.step < r->steps) {
+        double rate = 0;
+        const struct train_epoch *finished = NULL;
+        int rc = step(r, &rate, err);
+        if (rc == 0 && r->at.step % r->per_epoch == 0) {
+            rc = end_epoch(r, rate, err);
+            finished = &r->curve[r->at.n_epochs - 1];
+        }
+        if (rc == 0)
+            rc = report(r, rate, finished, err);
+        if (rc < 0)
+            return rc;
+        if (o->stop && r->at.step < r->steps && o->stop(o->stop_ctx))
+            return stopped(r, err);
+        if (since(r->saved_ns) >= every && (rc = save(r, err)) < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* A teacher that looked at other pictures teaches noise. */
+static int check_views(const struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    char key[HASH_HEX_BYTES];
+    if (!o->teacher || !o->data)
+        return 0;
+    int rc = teacher_views_key(&r->settings.views, o->data, key, err);
+    if (rc == 0 && strcmp(key, teacher_key(o->teacher)) != 0)
+        rc = err_set(err, ERR_FAILED_PRECONDITION, "%s",
+                     "the teacher's answers are about other views: data, augmentation or seed differ");
+    return rc;
+}
+
+static int check(const struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    const bool labels = dataset_classes(r->ds) > 0 && dataset_classes(r->ds) <= r->loss.width;
+    if (o->epochs < 1 || o->batch < 1)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%d epochs of batches of %lld", o->epochs,
+                       (long long)o->batch);
+    if (!labels && (!o->teacher || o->distil < 1))
+        return err_set(err, ERR_FAILED_PRECONDITION,
+                       "the data has no labels for the network's %lld answers: only a teacher "
+                       "can be learned from",
+                       (long long)r->loss.width);
+    if (o->teacher && teacher_width(o->teacher) != r->loss.width)
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "the teacher gives %lld answers, the network %lld",
+                       (long long)teacher_width(o->teacher), (long long)r->loss.width);
+    return 0;
+}
+
+static int open_network(const struct graph *g, struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    const struct train_net_options net = {.batch = o->batch,
+                                          .threads = o->threads,
+                                          .slice = o->slice,
+                                          .precision = o->precision,
+                                          .norm_momentum = o->norm_momentum,
+                                          .seed = o->seed};
+    int64_t shape[3];
+    dataset_sample_shape(r->ds, shape);
+    int rc = train_net_new(g, &net, &r->net, err);
+    if (rc < 0)
+        return rc;
+    if (train_net_input_width(r->net) != shape[0] * shape[1] * shape[2])
+        return err_set(
+            err, ERR_INVALID_ARGUMENT, "samples have %lld numbers, the network takes %lld",
+            (long long)(shape[0] * shape[1] * shape[2]), (long long)train_net_input_width(r->net));
+    r->loss = (struct loss){.width = train_net_output_width(r->net, 0),
+                            .smoothing = o->smoothing,
+                            .distil = o->teacher ? o->distil : 0,
+                            .temperature = o->temperature > 0 ? o->temperature : 1};
+    return check(r, err);
+}
+
+static int open_optimizer(struct run *r, struct err *err)
+{
+    const int n = train_net_n_params(r->net);
+    struct train_param **params =
+        arena_alloc(r->arena, (size_t)n + 1, sizeof(struct train_param *));
+    struct optimizer_options options = r->options->optimizer;
+    if (!params)
+        return err_oom(err, "parameters");
+    for (int i = 0; i < n; i++)
+        params[i] = train_net_param(r->net, i);
+    options.threads = r->options->threads;
+    int rc = optimizer_new(params, n, &options, &r->optimizer, err);
+    if (rc == 0 && r->options->ema > 0)
+        rc = average_new(r->net, &r->ema, err);
+    if (rc == 0 && r->options->lookahead > 0)
+        rc = average_new(r->net, &r->slow, err);
+    return rc;
+}
+
+static int take_memory(struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    const int lanes = train_net_lanes(r->net);
+    int rc = train_spans(r->net, r->arena, &r->spans, &r->n_spans, err);
+    if (rc < 0)
+        return rc;
+    for (int i = 0; i < r->n_spans; i++)
+        r->n_weights += r->spans[i].n;
+    r->weights = mem_aligned((size_t)(r->n_weights + 1) * sizeof(*r->weights));
+    r->losses = arena_alloc(r->arena, (size_t)o->batch, sizeof(*r->losses));
+    r->hits = arena_alloc(r->arena, (size_t)o->batch, 1);
+    r->lanes = arena_alloc(r->arena, (size_t)lanes, sizeof(*r->lanes));
+    r->curve = mem_calloc((size_t)o->epochs + 1, sizeof(*r->curve));
+    if (!r->weights || !r->losses || !r->hits || !r->lanes || !r->curve)
+        return err_oom(err, "training");
+    for (int i = 0; i < lanes; i++) {
+        r->lanes[i].spare =
+            arena_alloc(r->arena, (size_t)loss_spare(&r->loss), sizeof(*r->lanes[i].spare));
+        if (!r->lanes[i].spare)
+            return err_oom(err, "training");
+    }
+    return 0;
+}
+
+static int open_run(const struct graph *g, struct run *r, struct err *err)
+{
+    const struct train_options *o = r->options;
+    r->arena = arena_new();
+    if (!r->arena)
+        return err_oom(err, "training");
+    int rc = open_network(g, r, err);
+    if (rc == 0)
+        rc = open_optimizer(r, err);
+    if (rc == 0)
+        rc = take_memory(r, err);
+    if (rc == 0)
+        rc = describe(g, r, err);
+    if (rc < 0)
+        return rc;
+    r->settings = (struct batch_settings){
+        .views =
+            {.ds = r->ds, .part = PART_TRAIN, .pre = *r->pre, .how = o->augment, .seed = o->seed},
+        .seed = o->seed,
+        .batch = o->batch,
+        .mixup = o->mixup,
+        .teacher = o->teacher,
+    };
+    r->per_epoch = batches_per_epoch(&r->settings);
+    r->steps = r->per_epoch * o->epochs;
+    rc = check_views(r, err);
+    if (rc == 0)
+        rc = restore(r, err);
+    if (rc == 0)
+        rc = batches_open(&r->settings, r->at.step, r->steps, &r->batches, err);
+    return rc;
+}
+
+static void keep_curve(struct run *r, struct train_result *ret)
+{
+    r->busy += since(r->epoch_began_ns);
+    *ret = (struct train_result){
+        .curve = TAKE_PTR(r->curve),
+        .n_epochs = r->at.n_epochs,
+        .seconds = r->seconds_before + since(r->began_ns),
+        .images_per_second = r->seen > 0 ? (double)r->seen / r->busy : 0,
+        .samples_seen = r->seen,
+        .memory = train_net_memory(r->net),
+        .precision = train_net_precision(r->net),
+    };
+}
+
+int train_run(const struct graph *g, const struct dataset *ds, const struct preprocess *pre,
+              const struct train_options *options, struct train_result *ret, struct err *err)
+{
+    _cleanup_(run_release) struct run r = {.ds = ds, .pre = pre, .options = options};
+    struct graph *trained = NULL;
+    int rc = open_run(g, &r, err);
+    if (rc < 0)
+        return rc;
+    r.began_ns = r.epoch_began_ns = r.saved_ns = clock_now_ns(NULL);
+    rc = loop(&r, err);
+    if (rc == 0)
+        rc = export_now(&r, &trained, err);
+    if (rc < 0 && rc != -ERR_CANCELLED)
+        return rc;
+    keep_curve(&r, ret);
+    ret->graph = trained;
+    return rc;
+}

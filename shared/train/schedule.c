@@ -1,0 +1,57 @@
+#include "shared/train/schedule.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const names[] = {[SCHEDULE_COSINE] = "cosine",
+                                    [SCHEDULE_ONE_CYCLE] = "one-cycle",
+                                    [SCHEDULE_STEP] = "step",
+                                    [SCHEDULE_CONSTANT] = "constant"};
+
+const char *schedule_name(enum schedule_kind kind)
+{
+    return names[kind];
+}
+
+int schedule_parse(const char *text, enum schedule_kind *ret, struct err *err)
+{
+    for (int i = 0; i < (int)(sizeof(names) / sizeof(*names)); i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret = (enum schedule_kind)i;
+            return 0;
+        }
+    return err_set(err, ERR_INVALID_ARGUMENT,
+                   "'%.40s' is no schedule (cosine, one-cycle, step, constant)", text);
+}
+
+struct schedule schedule_make(enum schedule_kind kind, double rate)
+{
+    struct schedule s = {.kind = kind, .rate = rate, .warmup = 0.02, .start = 0.1, .end = 1};
+    if (kind == SCHEDULE_COSINE) {
+        s.warmup = 0.05;
+        s.end = 0;
+    } else if (kind == SCHEDULE_ONE_CYCLE) {
+        s.warmup = 0.23;
+        s.start = 0.2;
+        s.end = 0.07;
+    }
+    return s;
+}
+
+double schedule_rate(const struct schedule *s, int64_t step, int64_t total)
+{
+    const double at = total > 0 ? (double)step / (double)total : 0;
+    if (at < s->warmup)
+        return s->rate * (s->start + (1 - s->start) * at / s->warmup);
+    const double down = s->warmup < 1 ? (at - s->warmup) / (1 - s->warmup) : 1;
+    switch (s->kind) {
+    case SCHEDULE_COSINE:
+        return s->rate * (s->end + (1 - s->end) * (1 + cos(M_PI * down)) / 2);
+    case SCHEDULE_ONE_CYCLE:
+        return s->rate * (1 - (1 - s->end) * down);
+    case SCHEDULE_STEP:
+        return s->rate * (at < 0.5 ? 1 : at < 0.75 ? 0.1 : 0.01);
+    default:
+        return s->rate;
+    }
+}

@@ -1,0 +1,27 @@
+#pragma once
+/* The learning rate over a run. A pure function of the step, so that a run that is resumed needs to
+ * know nothing but where it is. */
+#include <stdint.h>
+
+#include "shared/base/err.h"
+
+enum schedule_kind {
+    SCHEDULE_COSINE,    /* up in a line, down in half a cosine */
+    SCHEDULE_ONE_CYCLE, /* up in a line, down in a line */
+    SCHEDULE_STEP,      /* a tenth from one half on, a hundredth from three quarters on */
+    SCHEDULE_CONSTANT,
+};
+const char *schedule_name(enum schedule_kind kind); /* "cosine", "one-cycle", "step", "constant" */
+int schedule_parse(const char *text, enum schedule_kind *ret, struct err *err);
+
+struct schedule {
+    enum schedule_kind kind;
+    double rate;       /* the peak */
+    double warmup;     /* share of the steps on the way up, below 1 */
+    double start, end; /* where it begins and ends, as shares of the peak */
+};
+/* The usual shape of each kind: cosine 5 % up from 0.1, to 0; one-cycle 23 % up from 0.2, to 0.07
+ * (airbench's); step and constant 2 % up from 0.1. */
+struct schedule schedule_make(enum schedule_kind kind, double rate);
+/* Rate of step 0 <= step < total. */
+double schedule_rate(const struct schedule *s, int64_t step, int64_t total);

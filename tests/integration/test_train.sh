@@ -1,0 +1,137 @@
+#!/bin/bash
+# hone train from end to end, on the demo's pictures: it learns, says what it did, is interrupted and
+# goes on to the same file, learns from a teacher, and refuses what makes no sense.
+set -u
+top=$(cd "$(dirname "$0")/../.." && pwd)
+preset=${HONE_PRESET:-release}
+hone=$top/build/$preset/services/cli/hone
+work=$(mktemp -d "${TMPDIR:-/tmp}/hone-it.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+n=0 failed=0
+# check NAME CMD...: one test; CMD's output is shown where it fails
+check() {
+    local name=$1 out
+    shift
+    n=$((n + 1))
+    if out=$("$@" 2>&1); then
+        echo "ok $n - $name"
+    else
+        failed=$((failed + 1))
+        printf '%s\n' "$out" | sed 's/^/# /' | tail -n 30
+        echo "not ok $n - $name"
+    fi
+}
+
+# fails CODE PATTERN CMD...: ends with CODE, and what it says holds PATTERN and is no crash
+fails() {
+    local code=$1 pattern=$2 out got
+    shift 2
+    out=$("$@" 2>&1 </dev/null)
+    got=$?
+    printf '%s (exit %s)\n' "$out" "$got"
+    [[ $got == "$code" ]] && grep -qE -- "$pattern" <<<"$out" &&
+        ! grep -qi "segmentation\|sanitizer" <<<"$out"
+}
+
+# last FILE EXPRESSION: a Python expression over the last line of JSON `r` (and all lines) is true
+last() {
+    python3 - "$1" "$2" <<'PY'
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+r = lines[-1]
+value = eval(sys.argv[2])
+print(sys.argv[2], "=", value)
+sys.exit(0 if value else 1)
+PY
+}
+
+demo=$work/demo model=$work/demo/model.onnx
+"$hone" demo "$demo" >/dev/null
+# a tenth of the pictures, for what need not learn much
+for part in train test; do
+    for class in "$demo/data/$part"/*/; do
+        mkdir -p "$work/small/$part/$(basename "$class")"
+        for picture in "$class"*[05].png; do
+            [[ -e $picture ]] && ln -s "$picture" "$work/small/$part/$(basename "$class")/"
+        done
+    done
+done
+if [[ -z $(find "$work/small" -name '*.png' -print -quit) ]]; then
+    cp -r "$demo/data/." "$work/small"
+fi
+
+train() { "$hone" train "$model" --data "$demo/data" "$@"; }
+quick() { "$hone" train "$model" --data "$work/small" --batch 50 "$@"; }
+
+# ---- learning ----
+train --reinit --epochs 1 --batch 50 --out "$work/new.onnx" --curve "$work/curve.json" --json \
+    >"$work/new.jsonl" 2>"$work/new.err"
+check "a network with new weights learns" last "$work/new.jsonl" 'r["value"] > 0.2'
+check "a line for each epoch, then the result" last "$work/new.jsonl" \
+    '[l["type"] for l in lines] == ["epoch", "result"] and len(r["curve"]) == 1'
+check "every documented field is there" last "$work/new.jsonl" \
+    'all(k in r for k in ("out metric value n epochs preprocess preprocess_source macs parameters "
+     "precision threads seed seconds images_per_second curve").split())'
+check "the curve is written" python3 -c '
+import json, sys
+assert [e["epoch"] for e in json.load(open(sys.argv[1]))["epochs"]] == [1]' "$work/curve.json"
+"$hone" eval "$work/new.onnx" --data "$demo/data" --json >"$work/eval.json"
+check "eval of the file gives the value that was reported" bash -c \
+    'cat "$1" "$2" >"$3"; python3 - "$3" <<"PY"
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+e, r = lines[-1], lines[-2]
+print(e, r["value"])
+sys.exit(0 if e["preprocess_source"] == "of the network" and abs(e["value"] - r["value"]) < 1e-9
+         else 1)
+PY' - "$work/new.jsonl" "$work/eval.json" "$work/both.json"
+
+quick --epochs 1 --lr 0.001 --out "$work/tuned.onnx" --json >"$work/tuned.jsonl" 2>&1
+check "a trained network keeps what it knows" last "$work/tuned.jsonl" 'r["value"] > 0.8'
+
+# ---- stopping ----
+long=(--reinit --epochs 3 --threads 2 --seed 7 --precision fp32 --ema 0.9)
+quick "${long[@]}" --out "$work/whole.onnx" >"$work/whole.log" 2>&1
+timeout -s INT 3 "$hone" train "$model" --data "$work/small" --batch 50 "${long[@]}" \
+    --out "$work/parts.onnx" >"$work/parts.log" 2>&1
+code=$?
+if [[ -e $work/parts.onnx.checkpoint ]]; then
+    check "Ctrl-C says how to go on" grep -qE -- "--out .*parts.onnx --resume" "$work/parts.log"
+    check "a checkpoint is not overwritten by a new run" \
+        fails 1 "a run was stopped there" quick "${long[@]}" --out "$work/parts.onnx"
+    check "a checkpoint of other settings is refused by name" \
+        fails 1 "seed=7, this run has seed=8" \
+        quick "${long[@]}" --seed 8 --out "$work/parts.onnx" --resume
+    check "the run goes on" quick "${long[@]}" --out "$work/parts.onnx" --resume
+else # a machine so quick that nothing was left to stop, or so slow that nothing had begun
+    echo "# the run ended with $code before it could be stopped"
+    quick "${long[@]}" --out "$work/parts.onnx" >"$work/parts.log" 2>&1
+fi
+check "and gives the same file as without the stop" cmp "$work/whole.onnx" "$work/parts.onnx"
+check "nothing is left of it" bash -c '[[ ! -e $1 ]]' - "$work/parts.onnx.checkpoint"
+
+# ---- a teacher ----
+quick --teacher "$model" --views 2 --epochs 2 --reinit --flip alternating --out "$work/student.onnx" \
+    --json >"$work/student.jsonl" 2>&1
+check "a student learns from a teacher" last "$work/student.jsonl" \
+    'r["teacher_images_per_second"] > 0 and lines[1]["loss"] < lines[0]["loss"]'
+check "the teacher's answers are kept" test -s "$work/student.onnx.teacher"
+quick --teacher "$model" --views 2 --epochs 2 --reinit --flip alternating --out "$work/student.onnx" \
+    --json >"$work/again.jsonl" 2>&1
+check "and used again" last "$work/again.jsonl" 'r["teacher_images_per_second"] == 0'
+
+# ---- refusals ----
+check "data are needed" fails 2 "--data is missing" "$hone" train "$model"
+check "a mistyped choice" fails 2 "'sideways' is none of" quick --flip sideways
+check "a teacher's options need one" fails 2 "need --teacher" quick --views 3
+check "nothing to go on from" fails 1 "no checkpoint to go on from" \
+    quick --resume --out "$work/none.onnx"
+check "more in a batch than there is" fails 1 "too few for a batch" \
+    quick --batch 60000 --out "$work/none.onnx"
+check "a crop larger than the picture" fails 1 "crop of 99" quick --crop 99 --out "$work/none.onnx"
+check "a folder that is not there" fails 1 "No such file" \
+    quick --epochs 1 --lr 0.001 --out "$work/nowhere/x.onnx"
+
+echo "1..$n"
+[[ $failed == 0 ]]
