@@ -387,6 +387,7 @@ static void add_bar(struct strbuf *out, double us, double max_us, const char *pr
 static void add_layers(const struct report *r, struct strbuf *out)
 {
     double max_us = 0, before = 0, after = 0;
+    const char *last = "fp32"; /* of the layer before that somebody chose for */
     for (size_t i = 0; i < r->profile->n_layers; i++) {
         double us = layer_us(r->profile, r->profile->layers[i], "fp32");
         max_us = us > max_us ? us : max_us;
@@ -397,11 +398,9 @@ static void add_layers(const struct report *r, struct strbuf *out)
         const Hone__V1__Profile__Layer *layer = r->profile->layers[i];
         const char *chosen = chosen_precision(r, layer->layer);
         double fp32 = layer_us(r->profile, layer, "fp32");
-        /* A layer that nobody chose for (a pool, a slice) follows its input. */
-        const char *precision =
-            chosen                                                                       ? chosen
-            : layer_us(r->profile, layer, "int8") > 0 && r->chosen != r->state->baseline ? "int8"
-                                                                                         : "fp32";
+        /* A layer that nobody chose for (a pool, a slice) follows what comes before it. */
+        last = chosen ? chosen : last;
+        const char *precision = last;
         double us = layer_us(r->profile, layer, precision);
         if (us <= 0) {
             precision = "fp32";

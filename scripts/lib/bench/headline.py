@@ -101,6 +101,8 @@ def bench(model, args, out_dir):
     row["versions"] = sorted({r.version for r in runs if hasattr(r, "version")})
     x, y = load(args.data, "test")
     row["openvino_int8_accuracy"] = ov_int8.accuracy(x, y)
+    there = engines.OpenVino("result on openvino", os.path.join(out, "model.onnx"), shape)
+    row["value_openvino"] = there.accuracy(x, y)
     p90 = {k: v["p90_us"] for k, v in row["engines"].items()}
     row["over_faster_fp32"] = round(min(p90["onnxruntime fp32"], p90["openvino fp32"]) /
                                     p90["hone result"], 3)
@@ -121,6 +123,9 @@ def show(row):
         print(f"  p90 of the result: {row['over_faster_fp32']}x over the faster fp32 runtime, "
               f"{row['over_openvino_int8']}x over OpenVINO int8 "
               f"({100 * row['openvino_int8_accuracy']:.2f} %)")
+        print(f"  the result's file scores {100 * row['value']:.2f} % on Hone, "
+              f"{100 * row['value_onnxruntime_debian']:.2f} % on ONNX Runtime, "
+              f"{100 * row['value_openvino']:.2f} % on OpenVINO")
 
 
 def main():
