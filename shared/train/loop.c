@@ -447,8 +447,9 @@ static int check_views(const struct run *r, struct err *err)
         return 0;
     int rc = teacher_views_key(&r->settings.views, o->data, key, err);
     if (rc == 0 && strcmp(key, teacher_key(o->teacher)) != 0)
-        rc = err_set(err, ERR_FAILED_PRECONDITION, "%s",
-                     "the teacher's answers are about other views: data, augmentation or seed differ");
+        rc = err_set(
+            err, ERR_FAILED_PRECONDITION, "%s",
+            "the teacher's answers are about other views: data, augmentation or seed differ");
     return rc;
 }
 
