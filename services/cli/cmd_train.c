@@ -23,8 +23,8 @@
 static volatile sig_atomic_t interrupted;
 static time_t interrupted_at;
 
-/* A second one ends at once; but not one that comes with the first, as from a wrapper that passes on
- * to its child what the terminal has told the child already. */
+/* A second one ends at once; but not one that comes with the first, as from a wrapper that passes
+ * on to its child what the terminal has told the child already. */
 static void on_interrupt(int signal)
 {
     struct timespec now;

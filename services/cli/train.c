@@ -226,6 +226,16 @@ int train_job_open(struct train_job *job, struct err *err)
 
 /* ---- the teacher ---- */
 
+/* A quantized teacher as it is, in int8; others in bf16 where the CPU has it: what is learned from
+ * answers does not depend on their last digits. */
+static enum precision teacher_precision(const struct train_job *job)
+{
+    if (network_is_quantized(job->teacher_graph))
+        return PRECISION_AUTO;
+    return strcmp(job->q->precision, "fp32") != 0 && nn_has_bf16() ? PRECISION_BF16
+                                                                   : PRECISION_FP32;
+}
+
 int train_job_teach(struct train_job *job, infer_progress *progress, void *ctx, struct err *err)
 {
     const struct train_request *q = job->q;
@@ -240,6 +250,7 @@ int train_job_teach(struct train_job *job, infer_progress *progress, void *ctx, 
     const struct teacher_options options = {.views = (int)(q->views > 0 ? q->views : usual),
                                             .data = job->data_hash,
                                             .threads = (int)q->threads,
+                                            .precision = teacher_precision(job),
                                             .progress = progress,
                                             .progress_ctx = ctx};
     int r =

@@ -129,6 +129,15 @@ static void describe_numbers(const struct run *r, struct strbuf *text)
                   precision_name(train_net_precision(r->net)));
 }
 
+static void describe_teacher(const struct teacher *t, struct strbuf *text)
+{
+    if (!t)
+        strbuf_add(text, "teacher=none\n");
+    else
+        strbuf_printf(text, "teacher=%s\nviews=%d of %s\n", teacher_network(t), teacher_views(t),
+                      teacher_key(t));
+}
+
 /* Threads and slices are not in it: a run may go on with others, though not with the same bits. */
 static int describe(const struct graph *g, struct run *r, struct err *err)
 {
@@ -139,10 +148,10 @@ static int describe(const struct graph *g, struct run *r, struct err *err)
     int rc = describe_network(g, r, network, err);
     if (rc < 0)
         return rc;
-    strbuf_printf(&text, "network=%s\nsamples=%lld\npreprocess=%s\naugment=%s\nteacher=%s\n",
-                  network, (long long)dataset_count(r->ds, PART_TRAIN), pre ? pre : "",
-                  augment ? augment : "",
-                  r->options->teacher ? teacher_key(r->options->teacher) : "none");
+    strbuf_printf(&text, "network=%s\nsamples=%lld\npreprocess=%s\naugment=%s\n", network,
+                  (long long)dataset_count(r->ds, PART_TRAIN), pre ? pre : "",
+                  augment ? augment : "");
+    describe_teacher(r->options->teacher, &text);
     describe_numbers(r, &text);
     if (r->options->identity)
         strbuf_add(&text, r->options->identity);
@@ -447,8 +456,9 @@ static int check_views(const struct run *r, struct err *err)
         return 0;
     int rc = teacher_views_key(&r->settings.views, o->data, key, err);
     if (rc == 0 && strcmp(key, teacher_key(o->teacher)) != 0)
-        rc = err_set(err, ERR_FAILED_PRECONDITION, "%s",
-                     "the teacher's answers are about other views: data, augmentation or seed differ");
+        rc = err_set(
+            err, ERR_FAILED_PRECONDITION, "%s",
+            "the teacher's answers are about other views: data, augmentation or seed differ");
     return rc;
 }
 

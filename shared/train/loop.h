@@ -41,9 +41,9 @@ struct train_options {
     double mixup;
 
     const struct teacher *teacher; /* of the same views; NULL: labels only */
-    const char *data;              /* as in the teacher's options: with it, a teacher of other views is
-                                      refused; NULL: not compared */
-    double distil;                 /* the teacher's share of the loss */
+    const char *data; /* as in the teacher's options: with it, a teacher of other views is
+                         refused; NULL: not compared */
+    double distil;    /* the teacher's share of the loss */
     double temperature;
 
     double ema;          /* decay of an average that is what is evaluated and exported; 0: none */

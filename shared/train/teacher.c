@@ -323,7 +323,7 @@ static int check_header(const struct teacher *t, struct err *err)
         h->views > MAX_VIEWS || h->width < 1 ||
         __builtin_mul_overflow(h->samples, h->views, &rows) ||
         __builtin_mul_overflow(rows, row_bytes(h), &bytes) || bytes > most ||
-        h->rows_done != rows || h->views_key[64] || h->data[64])
+        h->rows_done != rows || h->views_key[64] || h->network[64] || h->data[64])
         return err_set(err, ERR_DATA_LOSS, "%s", "the header is damaged");
     if ((int64_t)t->map.bytes != file_bytes(h))
         return err_set(err, ERR_DATA_LOSS, "%zu bytes instead of %lld", t->map.bytes,
@@ -379,6 +379,11 @@ int64_t teacher_width(const struct teacher *t)
 const char *teacher_key(const struct teacher *t)
 {
     return t->header.views_key;
+}
+
+const char *teacher_network(const struct teacher *t)
+{
+    return t->header.network;
 }
 
 void teacher_logits(const struct teacher *t, int64_t view, int64_t sample, float *ret)

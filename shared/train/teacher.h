@@ -42,6 +42,8 @@ int64_t teacher_samples(const struct teacher *t);
 int64_t teacher_width(const struct teacher *t);
 /* SHA-256 of what the views are of: compare with teacher_views_key. */
 const char *teacher_key(const struct teacher *t);
+/* SHA-256 of who answers: the network, what it is fed and how it computes. */
+const char *teacher_network(const struct teacher *t);
 void teacher_logits(const struct teacher *t, int64_t view, int64_t sample, float *ret);
 
 /* The key of views: of the data (as in teacher_options), the part, augmentation and seed. */

@@ -1,6 +1,6 @@
 #!/bin/bash
-# hone train from end to end, on the demo's pictures: it learns, says what it did, is interrupted and
-# goes on to the same file, learns from a teacher, and refuses what makes no sense.
+# hone train from end to end, on the demo's pictures: it learns, says what it did, is interrupted
+# and goes on to the same file, learns from a teacher, and refuses what makes no sense.
 set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 preset=${HONE_PRESET:-release}
@@ -112,13 +112,12 @@ check "and gives the same file as without the stop" cmp "$work/whole.onnx" "$wor
 check "nothing is left of it" bash -c '[[ ! -e $1 ]]' - "$work/parts.onnx.checkpoint"
 
 # ---- a teacher ----
-quick --teacher "$model" --views 2 --epochs 2 --reinit --flip alternating --out "$work/student.onnx" \
-    --json >"$work/student.jsonl" 2>&1
+student=(--teacher "$model" --views 2 --epochs 2 --reinit --flip alternating)
+quick "${student[@]}" --out "$work/student.onnx" --json >"$work/student.jsonl" 2>&1
 check "a student learns from a teacher" last "$work/student.jsonl" \
     'r["teacher_images_per_second"] > 0 and lines[1]["loss"] < lines[0]["loss"]'
 check "the teacher's answers are kept" test -s "$work/student.onnx.teacher"
-quick --teacher "$model" --views 2 --epochs 2 --reinit --flip alternating --out "$work/student.onnx" \
-    --json >"$work/again.jsonl" 2>&1
+quick "${student[@]}" --out "$work/student.onnx" --json >"$work/again.jsonl" 2>&1
 check "and used again" last "$work/again.jsonl" 'r["teacher_images_per_second"] == 0'
 
 # ---- refusals ----

@@ -87,14 +87,16 @@ static void check_logits(enum dtype dtype, double tolerance)
     float *want = mem_calloc((size_t)n * DRAWN_CLASSES, sizeof(*want));
     for (int v = 0; v < VIEWS; v++) {
         struct one_view one = {&views, (uint64_t)v};
-        OK(infer_run(network, &(struct infer_options){.threads = 2}, n, fill_view, &one, want, err));
+        OK(infer_run(network, &(struct infer_options){.threads = 2}, n, fill_view, &one, want,
+                     err));
         for (int64_t i = 0; i < n; i++) {
             float got[DRAWN_CLASSES];
             teacher_logits(t, v, i, got);
             for (int c = 0; c < DRAWN_CLASSES; c++) {
                 const double x = (double)want[i * DRAWN_CLASSES + c];
                 if (fabs((double)got[c] - x) > tolerance * (1 + fabs(x)))
-                    fail_msg("view %d, sample %lld: %g, not %g", v, (long long)i, (double)got[c], x);
+                    fail_msg("view %d, sample %lld: %g, not %g", v, (long long)i, (double)got[c],
+                             x);
             }
         }
     }
@@ -138,8 +140,8 @@ static int stop_later(void *ctx, int64_t done, int64_t total, struct err *err)
     return done >= *at ? err_set(err, ERR_CANCELLED, "enough") : 0;
 }
 
-/* A round is larger than this data, so a part is made by hand: the beginning of a finished file under
- * the header of one that is not. */
+/* A round is larger than this data, so a part is made by hand: the beginning of a finished file
+ * under the header of one that is not. */
 static void a_build_goes_on_where_it_was(void **state)
 {
     (void)state;
@@ -197,8 +199,9 @@ static void damaged_files_are_refused(void **state)
     const struct {
         size_t at;
         const char *words;
-    } flips[] = {{0, "not a file"},       {8, "version"},           {12, "header is damaged"},
-                 {17, "header is damaged"},           {24, "header is damaged"}, {40, "header is damaged"},
+    } flips[] = {{0, "not a file"},          {8, "version"},
+                 {12, "header is damaged"},  {17, "header is damaged"},
+                 {24, "header is damaged"},  {40, "header is damaged"},
                  {4096, "what was written"}, {n - 1, "what was written"}};
     for (size_t i = 0; i < sizeof(flips) / sizeof(*flips); i++) {
         ((uint8_t *)bytes)[flips[i].at] ^= 2;
@@ -247,7 +250,8 @@ static void a_student_learns_from_the_teacher_alone(void **state)
     struct train_options learn = distil_options(t, &views);
     OK(train_run(student, data.ds, &data.pre, &learn, &learned, err));
     const double score = drawn_score(&data, learned.graph, PART_TEST);
-    print_message("teacher %.3f, student %.3f\n", drawn_score(&data, taught.graph, PART_TEST), score);
+    print_message("teacher %.3f, student %.3f\n", drawn_score(&data, taught.graph, PART_TEST),
+                  score);
     assert_true(score > 0.85);
     assert_true(learned.curve[11].loss < learned.curve[0].loss / 3);
     teacher_close(t);
@@ -256,8 +260,8 @@ static void a_student_learns_from_the_teacher_alone(void **state)
     graph_free(student);
 }
 
-/* A student that is the teacher has nothing to learn: its loss is zero up to rounding, but only if it
- * sees in every epoch just the views that the teacher saw. */
+/* A student that is the teacher has nothing to learn: its loss is zero up to rounding, but only if
+ * it sees in every epoch just the views that the teacher saw. */
 static void student_and_teacher_see_the_same_views(void **state)
 {
     (void)state;
