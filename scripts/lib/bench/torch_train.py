@@ -68,7 +68,8 @@ def load(net, folder):
 def step(net, optimizer, x, y, half):
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-        loss = F.cross_entropy(net(x).float(), y)
+        y_hat = net(x)
+        loss = F.cross_entropy(y_hat.float() if half else y_hat, y)
     loss.backward()
     optimizer.step()
     return loss
@@ -97,10 +98,14 @@ def bench(net, optimizer, args):
 def losses(net, optimizer, args):
     x, y = np.load(args.samples), np.load(args.labels)
     batches = len(x) // args.batch
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    net.to(memory_format=layout)
     for i in range(args.steps):
         at = i % batches * args.batch
         part = slice(at, at + args.batch)
-        loss = step(net, optimizer, torch.from_numpy(x[part]), torch.from_numpy(y[part]), False)
+        samples = torch.from_numpy(x[part]).to(memory_format=layout)
+        samples = samples.double() if args.double else samples
+        loss = step(net, optimizer, samples, torch.from_numpy(y[part]), False)
         print(f"{loss.item():.9g}", flush=True)
 
 
@@ -112,6 +117,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--double", action="store_true")
     parser.add_argument("--weights", help="folder of train_driver dump")
     parser.add_argument("--samples", help=".npy; prints the losses of --steps steps")
     parser.add_argument("--labels")
@@ -122,6 +128,8 @@ def main():
     net = network(args.net).train()
     if args.weights:
         load(net, args.weights)
+    if args.double:
+        net.double()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True)
     (losses if args.samples else bench)(net, optimizer, args)
 
