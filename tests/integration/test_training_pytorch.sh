@@ -60,7 +60,7 @@ print(f"# losses {truth[0]:.4f} to {truth[-1]:.6f}; first three off by "
       + ", ".join(f"{x:.1e}" for x in ours[:3])
       + f"; most: ours {ours.max():.1e}, PyTorch's fp32 {peers.max():.1e}")
 assert truth[-1] < 0.1 * truth[0], "nothing was learned"
-assert (ours[:3] < (1e-5, 1e-4, 1e-3)).all(), ours[:3]
+assert (ours[:3] < (1e-5, 2e-4, 5e-3)).all(), ours[:3]
 assert ours.max() < max(1e-3, 3 * peers.max())
 assert ours[-10:].max() < 1e-3, "the ends differ"
 PY
