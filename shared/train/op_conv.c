@@ -100,38 +100,61 @@ static int describe_forward(struct compiler *c, const struct conv *v, struct des
     return train_dnnl(s, err, "forward");
 }
 
-static int describe_data(struct compiler *c, const struct conv *v, struct describe *d,
-                         struct err *err)
+static bool is_depthwise(dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name) ==
+               dnnl_success &&
+           strstr(name, "dw");
+}
+
+/* Of oneDNN 3.7's ways to run a depthwise convolution backward the first is not always one made for
+ * it: with strides in bf16 another, a hundred times slower, comes before. */
+static int prefer_depthwise(const struct conv *v, struct describe *d,
+                            int (*make)(const struct conv *v, struct describe *d, struct err *err),
+                            struct err *err)
+{
+    int rc = make(v, d, err);
+    if (rc < 0 || v->group == 1 || v->group != v->ic || v->group != v->oc)
+        return rc;
+    while (!is_depthwise(d->backward))
+        if (dnnl_primitive_desc_next_impl(d->backward) != dnnl_success) {
+            train_pdp(&d->backward);
+            return make(v, d, err);
+        }
+    return 0;
+}
+
+static int describe_data(const struct conv *v, struct describe *d, struct err *err)
 {
     dnnl_status_t s;
     if (v->product)
         s = dnnl_inner_product_backward_data_primitive_desc_create(
-            &d->backward, c->engine, d->x, d->weights, d->y, d->forward, d->attr);
+            &d->backward, train_engine(), d->x, d->weights, d->y, d->forward, d->attr);
     else if (v->transposed)
         s = dnnl_deconvolution_backward_data_primitive_desc_create(
-            &d->backward, c->engine, dnnl_deconvolution_direct, d->x, d->weights, d->y,
+            &d->backward, train_engine(), dnnl_deconvolution_direct, d->x, d->weights, d->y,
             d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     else
         s = dnnl_convolution_backward_data_primitive_desc_create(
-            &d->backward, c->engine, dnnl_convolution_direct, d->x, d->weights, d->y,
+            &d->backward, train_engine(), dnnl_convolution_direct, d->x, d->weights, d->y,
             d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     return train_dnnl(s, err, "gradient of the data");
 }
 
-static int describe_weights(struct compiler *c, const struct conv *v, struct describe *d,
-                            struct err *err)
+static int describe_weights(const struct conv *v, struct describe *d, struct err *err)
 {
     dnnl_status_t s;
     if (v->product)
         s = dnnl_inner_product_backward_weights_primitive_desc_create(
-            &d->backward, c->engine, d->x, d->any, d->bias, d->y, d->forward, d->attr);
+            &d->backward, train_engine(), d->x, d->any, d->bias, d->y, d->forward, d->attr);
     else if (v->transposed)
         s = dnnl_deconvolution_backward_weights_primitive_desc_create(
-            &d->backward, c->engine, dnnl_deconvolution_direct, d->x, d->any, d->bias, d->y,
+            &d->backward, train_engine(), dnnl_deconvolution_direct, d->x, d->any, d->bias, d->y,
             d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     else
         s = dnnl_convolution_backward_weights_primitive_desc_create(
-            &d->backward, c->engine, dnnl_convolution_direct, d->x, d->any, d->bias, d->y,
+            &d->backward, train_engine(), dnnl_convolution_direct, d->x, d->any, d->bias, d->y,
             d->window_strides, d->dilations, d->before, d->after, d->forward, d->attr);
     return train_dnnl(s, err, "gradient of the weights");
 }
@@ -187,7 +210,7 @@ static int plan_data(struct compiler *c, struct tape_op *op, struct describe *d,
     int rc = compile_edge(c, op, 0, err);
     if (rc < 0 || op->in_grad[0] < 0)
         return rc;
-    rc = describe_data(c, v, d, err);
+    rc = prefer_depthwise(v, d, describe_data, err);
     if (rc < 0)
         return rc;
     const_dnnl_memory_desc_t packed =
@@ -225,7 +248,7 @@ static int plan_weights(struct compiler *c, struct tape_op *op, struct describe 
 {
     struct train_net *net = c->net;
     struct conv *v = op->state;
-    int rc = describe_weights(c, v, d, err);
+    int rc = prefer_depthwise(v, d, describe_weights, err);
     if (rc < 0)
         return rc;
     compile_backward_use(c, op, net->vals[op->in[0]].data);
