@@ -19,9 +19,7 @@
 #include "shared/nn/kernel.h"
 
 /* How vectors are passed between functions differs between instruction sets; ours are inlined. */
-#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wpsabi"
-#endif
 
 enum { VEC = 16 };
 typedef float vec __attribute__((vector_size(64)));

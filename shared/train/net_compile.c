@@ -96,7 +96,15 @@ static int slice_shape(const struct compiler *c, const struct value *v, struct s
             return err_set(err, ERR_INVALID_ARGUMENT, "value '%s': shape %s is empty", v->name,
                            shape_text(&v->shape, text));
     int rc = shape_check(ret, err);
-    return rc < 0 ? err_wrap(err, "value '%s'", v->name) : 0;
+    if (rc < 0)
+        return err_wrap(err, "value '%s'", v->name);
+    /* the whole is checked when it is planned; this before anything of that size is taken */
+    double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    if ((double)shape_elements(ret) * sizeof(float) > have / 8)
+        return err_set(err, ERR_RESOURCE_EXHAUSTED,
+                       "value '%s': a slice of %s is too large for this machine's memory", v->name,
+                       shape_text(ret, text));
+    return 0;
 }
 
 int compile_val(struct compiler *c, int value, enum dtype dtype, int alias, struct err *err)

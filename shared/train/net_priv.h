@@ -44,7 +44,6 @@ struct val {
     int64_t n, c, plane; /* samples, channels, pixels: memory is [n, plane, c] */
     enum dtype dtype;    /* F32 or BF16 */
     bool needs_grad;
-    bool quiet;                    /* no copy of it is needed: a value inside a fused operator */
     int data;                      /* buffer */
     int n_edges, edges[MAX_EDGES]; /* buffers with the readers' gradients */
     bool edge_shared[MAX_EDGES];   /* others read that buffer, too: not to be written to */

