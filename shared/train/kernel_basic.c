@@ -1,5 +1,4 @@
 /* Types and layouts. */
-#include "shared/nn/plan.h"
 #include "shared/train/kernel_vec.h"
 #include "shared/train/net_priv.h"
 
@@ -9,44 +8,9 @@ struct basic_loops {
     void (*add)(void *to, const void *from, int64_t n, bool half);
 };
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-#define ISA(name) name##_bf16
-#define ISA_HAS_BF16
-KERNEL_TARGET(KERNEL_BF16_SET)
-#include "shared/train/kernel_basic_body.h"
-KERNEL_END
-#undef ISA_HAS_BF16
-#undef ISA
-
-#define ISA(name) name##_avx512
-KERNEL_TARGET(KERNEL_AVX512_SET)
-#include "shared/train/kernel_basic_body.h"
-KERNEL_END
-#undef ISA
-
-#define ISA(name) name##_avx2
-KERNEL_TARGET(KERNEL_AVX2_SET)
-#include "shared/train/kernel_basic_body.h"
-KERNEL_END
-#undef ISA
-#endif
-
-#define ISA(name) name##_plain
-#include "shared/train/kernel_basic_body.h"
-#undef ISA
-
-static const struct basic_loops *loops(void)
-{
-#if defined(__x86_64__)
-    if (kernel_level() == KERNEL_AVX512)
-        return nn_has_bf16() ? &loops_bf16 : &loops_avx512;
-    if (kernel_level() == KERNEL_AVX2)
-        return &loops_avx2;
-#endif
-    return &loops_plain;
-}
+#define KERNEL_BODY "shared/train/kernel_basic_body.h"
+#define KERNEL_LOOPS struct basic_loops
+#include "shared/train/kernel_each_body.h"
 
 void kernel_load(float *to, const void *from, enum dtype dtype, int64_t n)
 {

@@ -1,6 +1,5 @@
 #include "shared/train/kernel_norm.h"
 
-#include "shared/nn/plan.h"
 #include "shared/train/kernel_vec.h"
 
 /* Sums run over so many periods in fp32 before they go into those of the whole. */
@@ -15,44 +14,9 @@ struct norm_loops {
                      const float *q, const float *t);
 };
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-#define ISA(name) name##_bf16
-#define ISA_HAS_BF16
-KERNEL_TARGET(KERNEL_BF16_SET)
-#include "shared/train/kernel_norm_body.h"
-KERNEL_END
-#undef ISA_HAS_BF16
-#undef ISA
-
-#define ISA(name) name##_avx512
-KERNEL_TARGET(KERNEL_AVX512_SET)
-#include "shared/train/kernel_norm_body.h"
-KERNEL_END
-#undef ISA
-
-#define ISA(name) name##_avx2
-KERNEL_TARGET(KERNEL_AVX2_SET)
-#include "shared/train/kernel_norm_body.h"
-KERNEL_END
-#undef ISA
-#endif
-
-#define ISA(name) name##_plain
-#include "shared/train/kernel_norm_body.h"
-#undef ISA
-
-static const struct norm_loops *loops(void)
-{
-#if defined(__x86_64__)
-    if (kernel_level() == KERNEL_AVX512)
-        return nn_has_bf16() ? &loops_bf16 : &loops_avx512;
-    if (kernel_level() == KERNEL_AVX2)
-        return &loops_avx2;
-#endif
-    return &loops_plain;
-}
+#define KERNEL_BODY "shared/train/kernel_norm_body.h"
+#define KERNEL_LOOPS struct norm_loops
+#include "shared/train/kernel_each_body.h"
 
 int64_t norm_period(int64_t c)
 {

@@ -10,6 +10,8 @@
  *     #include "kernel_x_body.h"      (begins with kernel_vec_body.h)
  *     KERNEL_END
  *     #undef ISA
+ *
+ * kernel_each_body.h does so for all of them.
  */
 #include <stdbool.h>
 #include <stdint.h>

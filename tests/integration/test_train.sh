@@ -1,38 +1,7 @@
 #!/bin/bash
 # hone train from end to end, on the demo's pictures: it learns, says what it did, is interrupted
 # and goes on to the same file, learns from a teacher, and refuses what makes no sense.
-set -u
-top=$(cd "$(dirname "$0")/../.." && pwd)
-preset=${HONE_PRESET:-release}
-hone=$top/build/$preset/services/cli/hone
-work=$(mktemp -d "${TMPDIR:-/tmp}/hone-it.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-
-n=0 failed=0
-# check NAME CMD...: one test; CMD's output is shown where it fails
-check() {
-    local name=$1 out
-    shift
-    n=$((n + 1))
-    if out=$("$@" 2>&1); then
-        echo "ok $n - $name"
-    else
-        failed=$((failed + 1))
-        printf '%s\n' "$out" | sed 's/^/# /' | tail -n 30
-        echo "not ok $n - $name"
-    fi
-}
-
-# fails CODE PATTERN CMD...: ends with CODE, and what it says holds PATTERN and is no crash
-fails() {
-    local code=$1 pattern=$2 out got
-    shift 2
-    out=$("$@" 2>&1 </dev/null)
-    got=$?
-    printf '%s (exit %s)\n' "$out" "$got"
-    [[ $got == "$code" ]] && grep -qE -- "$pattern" <<<"$out" &&
-        ! grep -qi "segmentation\|sanitizer" <<<"$out"
-}
+source "$(dirname "$0")/lib.sh"
 
 # last FILE EXPRESSION: a Python expression over the last line of JSON `r` (and all lines) is true
 last() {
