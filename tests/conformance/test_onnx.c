@@ -130,15 +130,29 @@ static bool has_kernels(const struct plan *plan)
     return false;
 }
 
+/* Part of the names of the implementations that steps must have where they can; NULL: any. */
+static const char *forced;
+static int forced_steps; /* that had */
+
+static void count_forced(const struct plan *plan)
+{
+    for (int i = 0; forced && i < plan_n_steps(plan); i++)
+        forced_steps += strstr(plan_step(plan, i)->implementation, forced) != NULL;
+}
+
 static int run_plan(const struct onnx_case_run *run, bool *ret_kernels, struct err *err)
 {
-    struct plan_options options = {
-        .batch = batch_of(run), .threads = 1, .precision = PRECISION_FP32, .choose_by_name = true};
+    struct plan_options options = {.batch = batch_of(run),
+                                   .threads = 1,
+                                   .precision = PRECISION_FP32,
+                                   .choose_by_name = true,
+                                   .implementation = forced};
     _cleanup_(plan_freep) struct plan *plan = NULL;
     int rc = plan_compile(run->graph, &options, &plan, err);
     if (rc < 0)
         return rc;
     *ret_kernels = has_kernels(plan);
+    count_forced(plan);
     struct tensor *outputs[ONNX_CASE_MAX_VALUES] = {0};
     const void *in[ONNX_CASE_MAX_VALUES];
     void *out[ONNX_CASE_MAX_VALUES];
@@ -241,6 +255,57 @@ static void every_case_with_our_operators_gives_the_expected_outputs(void **stat
     }
 }
 
+/* ---- every implementation in turn ---------------------------------------------------------- */
+
+static int forced_folder(const char *folder, int *ret_cases)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(folder, &entries, is_case, alphasort), failures = 0;
+    for (int i = 0; i < n; i++) {
+        _cleanup_(freep) char *path = str_printf("%s/%s", folder, entries[i]->d_name);
+        struct onnx_case c;
+        bool kernels = false;
+        free(entries[i]);
+        if (!path || onnx_case_open(path, &c, NULL) < 0 || c.left_out)
+            continue;
+        failures += !passes(&c, BIND_ALL_BUT_FIRST, run_plan, forced, &kernels);
+        ++*ret_cases;
+    }
+    free(entries);
+    return failures;
+}
+
+/* Steps for which an implementation of the name exists run on it, all others as they like. */
+static void every_implementation_forced_in_turn_gives_the_expected_outputs(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"jit:", "jit_1x1",          "jit_dw",        "brg",
+                                        "gemm", "winograd:vectors", "winograd:plain"};
+    const char *root = onnx_case_root();
+    if (!root) {
+        print_message("skip: no ONNX conformance data (Debian package libonnx-testdata)\n");
+        skip();
+    }
+    int failures = 0, any = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        int cases = 0;
+        char path[512];
+        forced = names[i];
+        forced_steps = 0;
+        snprintf(path, sizeof(path), "%s/node", root);
+        failures += forced_folder(path, &cases);
+        snprintf(path, sizeof(path), "%s/pytorch-operator", root);
+        failures += forced_folder(path, &cases);
+        snprintf(path, sizeof(path), "%s/pytorch-converted", root);
+        failures += forced_folder(path, &cases);
+        print_message("  %-18s %4d steps of %d cases ran on it\n", forced, forced_steps, cases);
+        any += forced_steps > 0;
+    }
+    forced = NULL;
+    assert_int_equal(failures, 0);
+    assert_true(any >= 2); /* names differ between CPUs, but some of these are everywhere */
+}
+
 /* ---- well-known networks with trivial weights --------------------------------------------- */
 
 /* The reference would take too long for larger ones. */
@@ -309,6 +374,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_case_with_our_operators_gives_the_expected_outputs),
+        cmocka_unit_test(every_implementation_forced_in_turn_gives_the_expected_outputs),
         cmocka_unit_test(well_known_networks_give_the_expected_outputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
