@@ -5,11 +5,14 @@
 
 #include "services/cli/cli.h"
 #include "shared/base/clock.h"
+#include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
 #define WAIT_MS 500 /* also how long Ctrl-C may go unnoticed */
 #define EVENTS 200
+#define QUIET_NS ((int64_t)3000000000) /* without an event: something may be wrong */
+#define LITTLE_ROOM ((int64_t)1 << 20)
 
 static volatile sig_atomic_t interrupted;
 
@@ -52,16 +55,36 @@ static int poll_events(struct session *session, const char *job, struct screen *
     return 0;
 }
 
+/* Nothing has happened for a while: a full disk is a reason that no event can tell, for events are
+ * written to it. Said once. */
+static void look_for_room(const struct session *session, struct screen *screen, bool *said)
+{
+    const char *dir = session->remote ? NULL : session->home.dir;
+    int64_t room = dir && !*said ? fs_room(dir) : -1;
+    if (room < 0 || room >= LITTLE_ROOM)
+        return;
+    *said = true;
+    screen_event(screen,
+                 "{\"type\":\"warning\",\"text\":\"The disk of Hone's home folder is full: work "
+                 "waits until there is room.\"}");
+}
+
 static int follow(struct session *session, const char *job, struct screen *screen,
                   char ret_state[16], struct err *err)
 {
     char after[32] = "0";
+    bool said = false;
+    int64_t last_ns = clock_now_ns(NULL); /* when something happened */
     for (;;) {
         size_t n = 0;
         int64_t begin = clock_now_ns(NULL);
         int r = poll_events(session, job, screen, after, ret_state, &n, err);
         if (r < 0)
             return r;
+        if (n > 0)
+            last_ns = begin;
+        else if (begin - last_ns > QUIET_NS)
+            look_for_room(session, screen, &said);
         if (interrupted)
             return err_set(err, ERR_CANCELLED, "%s", "interrupted");
         if (n == 0 && strcmp(ret_state, "running") != 0)

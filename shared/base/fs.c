@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "shared/base/mem.h"
@@ -123,6 +124,14 @@ int fs_mkdirs(const char *path, struct err *err)
         if (!end)
             return 0;
     }
+}
+
+int64_t fs_room(const char *path)
+{
+    struct statvfs v;
+    if (statvfs(path, &v) < 0)
+        return -1;
+    return (int64_t)(v.f_bavail * v.f_frsize);
 }
 
 bool fs_exists(const char *path)

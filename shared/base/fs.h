@@ -17,6 +17,8 @@ int fs_write_atomic(const char *path, const void *data, size_t bytes, struct err
 /* mkdir -p */
 int fs_mkdirs(const char *path, struct err *err);
 bool fs_exists(const char *path);
+/* Bytes that may still be written to the file system of `path`; -1: it does not say. */
+int64_t fs_room(const char *path);
 bool fs_is_dir(const char *path);
 /* Removes a file or a folder with all in it; nothing there is no error. */
 int fs_remove_tree(const char *path, struct err *err);
