@@ -230,7 +230,7 @@ static void change(const float *plain, double brightness, double contrast, doubl
         for (int c = 0; c < 3; c++)
             out[p * 3 + c] = brightness * (double)plain[c * PLANE + p];
     for (int p = 0; p < PLANE; p++)
-        mean += grey(out + p * 3) / PLANE;
+        mean += grey(out + p * 3) / (double)PLANE;
     for (int i = 0; i < WIDTH; i++)
         out[i] = contrast * out[i] + (1 - contrast) * mean;
     for (int p = 0; p < PLANE; p++) {

@@ -64,7 +64,7 @@ static void smoothing_spreads_the_target_over_all_classes(void **state)
     const struct loss_target t = {.label = 0, .share = 1};
     double expected = 0;
     for (int i = 0; i < WIDTH; i++)
-        expected -= (0.2 / WIDTH + (i == 0 ? 0.8 : 0)) * log(probability(e.logits, 1, i));
+        expected -= (0.2 / (double)WIDTH + (i == 0 ? 0.8 : 0)) * log(probability(e.logits, 1, i));
     assert_true(fabs(value(&l, &t, e.logits) - expected) < 1e-9);
 }
 
