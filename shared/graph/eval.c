@@ -16,6 +16,7 @@ struct rule {
 };
 
 static const struct rule rules[OP_COUNT] = {
+    [OP_ABS] = {eval_abs, 1, 1, 1, NUMBERS, 1},
     [OP_ADD] = {eval_binary, 2, 2, 1, NUMBERS, 2},
     [OP_AVERAGE_POOL] = {eval_average_pool, 1, 1, 1, FLOATS, 1},
     [OP_BATCH_NORMALIZATION] = {eval_batch_normalization, 5, 5, 5, FLOATS, 1},
@@ -55,6 +56,7 @@ static const struct rule rules[OP_COUNT] = {
     [OP_SIGMOID] = {eval_unary, 1, 1, 1, FLOATS, 1},
     [OP_SLICE] = {eval_slice, 1, 5, 1, ANY, 1},
     [OP_SOFTMAX] = {eval_softmax, 1, 1, 1, FLOATS, 1},
+    [OP_SOFTPLUS] = {eval_unary, 1, 1, 1, FLOATS, 1},
     [OP_SPLIT] = {eval_split, 1, 2, MANY, ANY, 1},
     [OP_SQUEEZE] = {eval_squeeze, 1, 2, 1, ANY, 1},
     [OP_SUB] = {eval_binary, 2, 2, 1, NUMBERS, 2},

@@ -105,7 +105,7 @@ eval_fn eval_average_pool, eval_max_pool, eval_global_average_pool, eval_global_
 /* eval_binary.c */
 eval_fn eval_binary, eval_prelu;
 /* eval_unary.c */
-eval_fn eval_unary, eval_clip, eval_relu, eval_cast;
+eval_fn eval_unary, eval_abs, eval_clip, eval_relu, eval_cast;
 /* eval_norm.c */
 eval_fn eval_batch_normalization, eval_lrn, eval_softmax, eval_reduce_mean;
 /* eval_shape.c */

@@ -11,6 +11,8 @@ struct unary {
 static double apply(const struct unary *u, double x)
 {
     switch (u->op) {
+    case OP_ABS:
+        return fabs(x);
     case OP_ELU:
         return x < 0 ? u->alpha * expm1(x) : x;
     case OP_HARD_SIGMOID:
@@ -21,6 +23,8 @@ static double apply(const struct unary *u, double x)
         return x < 0 ? u->alpha * x : x;
     case OP_SIGMOID:
         return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+    case OP_SOFTPLUS: /* log(1 + exp(x)), where exp(x) would overflow too */
+        return fmax(x, 0) + log1p(exp(-fabs(x)));
     default: /* OP_TANH */
         return tanh(x);
     }
@@ -43,6 +47,25 @@ int eval_unary(struct eval *e)
         double v = tensor_get_f64(x, i);
         tensor_set_f64(out, i, isnan(v) ? v : apply(&u, v));
     }
+    return 0;
+}
+
+/* The least integer has no opposite in its type and stays as it is, as in numpy. */
+int eval_abs(struct eval *e)
+{
+    const struct tensor *x = e->in[0];
+    if (dtype_is_float(x->dtype))
+        return eval_unary(e);
+    struct tensor *out = eval_out(e, 0, x->dtype, &x->shape);
+    _cleanup_(freep) int64_t *v = out ? eval_integers(e, x) : NULL;
+    if (!v)
+        return eval_failed(e);
+    int64_t n = shape_elements(&x->shape);
+    for (int64_t i = 0; i < n; i++) {
+        if (eval_less(x->dtype, v[i], 0))
+            v[i] = (int64_t)(0 - (uint64_t)v[i]);
+    }
+    eval_store_integers(out, v);
     return 0;
 }
 

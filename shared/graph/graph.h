@@ -18,6 +18,7 @@
 
 /* Every operator that Hone knows: ONNX's names (default domain). */
 #define GRAPH_OPS(X)                                                                               \
+    X(ABS, "Abs")                                                                                  \
     X(ADD, "Add")                                                                                  \
     X(AVERAGE_POOL, "AveragePool")                                                                 \
     X(BATCH_NORMALIZATION, "BatchNormalization")                                                   \
@@ -57,6 +58,7 @@
     X(SIGMOID, "Sigmoid")                                                                          \
     X(SLICE, "Slice")                                                                              \
     X(SOFTMAX, "Softmax")                                                                          \
+    X(SOFTPLUS, "Softplus")                                                                        \
     X(SPLIT, "Split")                                                                              \
     X(SQUEEZE, "Squeeze")                                                                          \
     X(SUB, "Sub")                                                                                  \

@@ -469,6 +469,7 @@ static int infer_shape_op(struct graph *g, const struct node *node, struct err *
 typedef int infer_fn(struct graph *g, const struct node *node, struct err *err);
 
 static infer_fn *const rules[OP_COUNT] = {
+    [OP_ABS] = infer_same,
     [OP_ADD] = infer_binary,
     [OP_AVERAGE_POOL] = infer_pool,
     [OP_BATCH_NORMALIZATION] = infer_batchnorm,
@@ -508,6 +509,7 @@ static infer_fn *const rules[OP_COUNT] = {
     [OP_SIGMOID] = infer_same,
     [OP_SLICE] = infer_slice,
     [OP_SOFTMAX] = infer_softmax,
+    [OP_SOFTPLUS] = infer_same,
     [OP_SPLIT] = infer_split,
     [OP_SQUEEZE] = infer_squeeze,
     [OP_SUB] = infer_binary,

@@ -33,6 +33,7 @@ struct op_spec {
 #define BINARY {{0, LAST, 2, 2, 1, 1}}
 
 static const struct op_spec specs[OP_COUNT] = {
+    [OP_ABS] = {UNARY, {{0}}},
     [OP_ADD] = {BINARY, {{0}}},
     [OP_AVERAGE_POOL] = {UNARY,
                          {S("auto_pad"),
@@ -125,6 +126,7 @@ static const struct op_spec specs[OP_COUNT] = {
                    {"ends", ATTR_INTS, 0, 10, true},
                    {"starts", ATTR_INTS, 0, 10, true}}},
     [OP_SOFTMAX] = {UNARY, {I("axis")}},
+    [OP_SOFTPLUS] = {UNARY, {{0}}},
     [OP_SPLIT] = {{{0, 13, 1, 1, 1, MANY}, {13, LAST, 1, 2, 1, MANY}},
                   {I("axis"),
                    {"split", ATTR_INTS, 0, 13, false},

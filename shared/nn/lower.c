@@ -236,6 +236,7 @@ static int lower_reference(struct lower *l, int index, struct err *err)
 static lower_fn *lower_by_op(enum op op)
 {
     static lower_fn *const table[OP_COUNT] = {
+        [OP_ABS] = lower_unary,
         [OP_ADD] = lower_binary,
         [OP_AVERAGE_POOL] = lower_pool,
         [OP_BATCH_NORMALIZATION] = lower_norm,
@@ -269,6 +270,7 @@ static lower_fn *lower_by_op(enum op op)
         [OP_SIGMOID] = lower_unary,
         [OP_SLICE] = lower_move,
         [OP_SOFTMAX] = lower_softmax,
+        [OP_SOFTPLUS] = lower_unary,
         [OP_SPLIT] = lower_move,
         [OP_SQUEEZE] = lower_alias,
         [OP_SUB] = lower_binary,

@@ -47,6 +47,9 @@ int lower_activation(struct lower *l, const struct node *node, struct post *ret)
 {
     *ret = (struct post){.kind = POST_UNARY};
     switch (node->op) {
+    case OP_ABS:
+        ret->alg = dnnl_eltwise_abs;
+        return 1;
     case OP_RELU:
         ret->alg = dnnl_eltwise_relu;
         return 1;
@@ -60,6 +63,10 @@ int lower_activation(struct lower *l, const struct node *node, struct post *ret)
         return 1;
     case OP_SIGMOID:
         ret->alg = dnnl_eltwise_logistic;
+        return 1;
+    case OP_SOFTPLUS:
+        ret->alg = dnnl_eltwise_soft_relu;
+        ret->alpha = 1;
         return 1;
     case OP_TANH:
         ret->alg = dnnl_eltwise_tanh;
@@ -234,11 +241,13 @@ static bool follow_unary(struct lower *l, const struct node *node, struct chain 
     static const struct {
         dnnl_alg_kind_t alg;
         const char *name;
-    } names[] = {{dnnl_eltwise_elu, "elu"},
+    } names[] = {{dnnl_eltwise_abs, "abs"},
+                 {dnnl_eltwise_elu, "elu"},
                  {dnnl_eltwise_logistic, "sigmoid"},
                  {dnnl_eltwise_tanh, "tanh"},
                  {dnnl_eltwise_hardsigmoid, "hardsigmoid"},
                  {dnnl_eltwise_hardswish, "hardswish"},
+                 {dnnl_eltwise_soft_relu, "softplus"},
                  {dnnl_eltwise_clip, "clip"}};
     struct post post;
     if (c->n_posts >= MAX_POSTS - 1 || !lower_activation(l, node, &post))

@@ -159,6 +159,54 @@ static void activations_keep_nan_and_far_values_finite(void **state)
     EXPECT(&n, DTYPE_F32, SHAPE(3), 0, 1, (double)NAN);
 }
 
+static void softplus_neither_overflows_nor_loses_small_results(void **state)
+{
+    (void)state;
+    NODE(n, OP_SOFTPLUS, 13);
+    one_node_input(&n, TENSOR(DTYPE_F32, SHAPE(9), 0, 1, -1, 1000, -1000, -20, (double)INFINITY,
+                              (double)-INFINITY, (double)NAN));
+    /* log(2), log(1 + e), log(1 + 1 / e); far below 0 it is exp(x). */
+    EXPECT(&n, DTYPE_F32, SHAPE(9), 0.693147181, 1.313261688, 0.313261688, 1000, 0, 2.06115362e-9,
+           (double)INFINITY, 0, (double)NAN);
+}
+
+static void softplus_is_for_floats_only(void **state)
+{
+    (void)state;
+    NODE(n, OP_SOFTPLUS, 13);
+    one_node_input(&n, TENSOR(DTYPE_S32, SHAPE(1), 1));
+    EXPECT_ERROR(&n, ERR_INVALID_ARGUMENT, "not defined for int32");
+}
+
+static void abs_of_floats_drops_the_sign(void **state)
+{
+    (void)state;
+    NODE(n, OP_ABS, 13);
+    one_node_input(&n,
+                   TENSOR(DTYPE_F32, SHAPE(5), -2.5, 2.5, -0.0, (double)-INFINITY, (double)NAN));
+    EXPECT(&n, DTYPE_F32, SHAPE(5), 2.5, 2.5, 0, (double)INFINITY, (double)NAN);
+    assert_false(signbit(((const float *)n.out[0]->data)[2]));
+}
+
+static void abs_of_the_least_integer_wraps_around(void **state)
+{
+    (void)state;
+    NODE(n, OP_ABS, 13);
+    one_node_input(&n, TENSOR(DTYPE_S8, SHAPE(4), -128, -127, 0, 127));
+    EXPECT(&n, DTYPE_S8, SHAPE(4), -128, 127, 0, 127);
+    NODE(wide, OP_ABS, 13);
+    one_node_input(&wide, TENSOR(DTYPE_S64, SHAPE(2), -0x1p63, -7));
+    EXPECT(&wide, DTYPE_S64, SHAPE(2), -0x1p63, 7);
+}
+
+static void abs_leaves_unsigned_integers_alone(void **state)
+{
+    (void)state;
+    NODE(n, OP_ABS, 13);
+    one_node_input(&n, TENSOR(DTYPE_U64, SHAPE(2), 0x1p63 + 0x1p62, 5));
+    EXPECT(&n, DTYPE_U64, SHAPE(2), 0x1p63 + 0x1p62, 5);
+}
+
 static void casts_cut_towards_zero_and_saturate(void **state)
 {
     (void)state;
@@ -249,6 +297,11 @@ int main(void)
         cmocka_unit_test(clip_of_uint64_compares_unsigned),
         cmocka_unit_test(a_bound_of_clip_must_be_a_scalar),
         cmocka_unit_test(activations_keep_nan_and_far_values_finite),
+        cmocka_unit_test(softplus_neither_overflows_nor_loses_small_results),
+        cmocka_unit_test(softplus_is_for_floats_only),
+        cmocka_unit_test(abs_of_floats_drops_the_sign),
+        cmocka_unit_test(abs_of_the_least_integer_wraps_around),
+        cmocka_unit_test(abs_leaves_unsigned_integers_alone),
         cmocka_unit_test(casts_cut_towards_zero_and_saturate),
         cmocka_unit_test(casts_between_integers_wrap),
         cmocka_unit_test(a_cast_to_bool_asks_for_nonzero),

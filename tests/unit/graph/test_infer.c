@@ -50,6 +50,8 @@ static void elementwise_operators_keep_or_broadcast_shapes(void **state)
 {
     (void)state;
     check(X "Relu a x -> y\noutput y", "float32 [N,4,8,6]");
+    check(X "Softplus a x -> y\noutput y", "float32 [N,4,8,6]");
+    check("input x int8 N,5\nAbs a x -> y\noutput y", "int8 [N,5]");
     check(X "init b float 4,1,1 rand\nAdd a x,b -> y\noutput y", "float32 [N,4,8,6]");
     check(X "init b float 3,1,4,1,6 rand\nMul a x,b -> y\noutput y", "float32 [3,N,4,8,6]");
     check(X "input z float N,1,8,6\nSub a x,z -> y\noutput y", "float32 [N,4,8,6]");

@@ -33,10 +33,11 @@ static void fuses(struct mesh *m, int output, const char *fused)
 static const struct {
     enum op op;
     const char *fused;
-} activations[] = {{OP_RELU, "relu"}, {OP_LEAKY_RELU, "leakyrelu"},
-                   {OP_ELU, "elu"},   {OP_SIGMOID, "sigmoid"},
-                   {OP_TANH, "tanh"}, {OP_HARD_SIGMOID, "hardsigmoid"},
-                   {OP_CLIP, "clip"}, {OP_HARD_SWISH, "hardswish"}};
+} activations[] = {{OP_RELU, "relu"},         {OP_LEAKY_RELU, "leakyrelu"},
+                   {OP_ELU, "elu"},           {OP_SIGMOID, "sigmoid"},
+                   {OP_TANH, "tanh"},         {OP_HARD_SIGMOID, "hardsigmoid"},
+                   {OP_CLIP, "clip"},         {OP_HARD_SWISH, "hardswish"},
+                   {OP_SOFTPLUS, "softplus"}, {OP_ABS, "abs"}};
 enum { N_ACTIVATIONS = sizeof(activations) / sizeof(activations[0]) };
 
 static int activation(struct mesh *m, enum op op, int x)

@@ -91,8 +91,8 @@ static void convolutions_are_within_one_quantum(void **state)
 static void activations_behind_narrow_convolutions_are_fused(void **state)
 {
     (void)state;
-    static const enum op ops[] = {OP_RELU, OP_LEAKY_RELU,   OP_SIGMOID,    OP_TANH,
-                                  OP_ELU,  OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
+    static const enum op ops[] = {OP_RELU,         OP_LEAKY_RELU, OP_SIGMOID, OP_TANH,     OP_ELU,
+                                  OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP,    OP_SOFTPLUS, OP_ABS};
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         struct mesh m;
         mesh_init(&m, i);

@@ -95,8 +95,8 @@ static void an_output_padding_of_a_transposed_convolution_counts(void **state)
     check(&m, y, true, "output padding");
 }
 
-static const enum op activations[] = {OP_RELU, OP_LEAKY_RELU,   OP_ELU,        OP_SIGMOID,
-                                      OP_TANH, OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP};
+static const enum op activations[] = {OP_RELU,         OP_LEAKY_RELU, OP_ELU,  OP_SIGMOID,  OP_TANH,
+                                      OP_HARD_SIGMOID, OP_HARD_SWISH, OP_CLIP, OP_SOFTPLUS, OP_ABS};
 
 static int activation(struct mesh *m, enum op op, int x)
 {
@@ -125,6 +125,47 @@ static void activations_equal_the_reference(void **state)
             check(&m, activation(&m, activations[i], x), true, op_name(activations[i]));
         }
     }
+}
+
+/* Inputs up to a few thousand: exp overflows, Softplus must not; fused and by itself. */
+static void softplus_of_far_values_stays_finite(void **state)
+{
+    (void)state;
+    for (int alone = 0; alone < 2; alone++) {
+        struct mesh m;
+        mesh_init(&m, 5);
+        int x = mesh_input(&m, DIMS(DIM_BATCH, 16, 4, 4));
+        int y = mesh_binary(&m, OP_MUL, x, mesh_float(&m, 1000));
+        mesh_output(&m, mesh_unary(&m, OP_SOFTPLUS, y));
+        mesh_finish(&m);
+        const struct plan_options options = {
+            .batch = 2, .choose_by_name = true, .no_fusion = alone};
+        struct plan *plan = mesh_check(&m, &options, close_enough, "far values");
+        const struct plan_step *step = find_step(plan, alone ? "Softplus" : "Mul");
+        assert_non_null(step);
+        assert_string_equal(step->fused, alone ? "" : "softplus");
+        assert_string_not_equal(step->implementation, "reference");
+        plan_free(plan);
+        mesh_release(&m);
+    }
+}
+
+/* About exp(-10): where log(1 + exp(x)) in floats has lost all but two digits. */
+static void softplus_by_itself_is_exact_far_below_zero(void **state)
+{
+    (void)state;
+    struct mesh m;
+    mesh_init(&m, 6);
+    int x = mesh_input(&m, DIMS(DIM_BATCH, 16, 4, 4));
+    int y = mesh_binary(&m, OP_SUB, x, mesh_float(&m, 10));
+    mesh_output(&m, mesh_unary(&m, OP_SOFTPLUS, y));
+    mesh_finish(&m);
+    const struct plan_options options = {.batch = 2, .choose_by_name = true, .no_fusion = true};
+    /* All are far below 1, so the difference is absolute. */
+    struct plan *plan = mesh_check(&m, &options, 1e-8, "far below zero");
+    assert_string_not_equal(find_step(plan, "Softplus")->implementation, "reference");
+    plan_free(plan);
+    mesh_release(&m);
 }
 
 static void arithmetic_broadcasts_as_numpy_does(void **state)
@@ -534,6 +575,8 @@ int main(void)
         cmocka_unit_test(transposed_convolutions_equal_the_reference),
         cmocka_unit_test(an_output_padding_of_a_transposed_convolution_counts),
         cmocka_unit_test(activations_equal_the_reference),
+        cmocka_unit_test(softplus_of_far_values_stays_finite),
+        cmocka_unit_test(softplus_by_itself_is_exact_far_below_zero),
         cmocka_unit_test(arithmetic_broadcasts_as_numpy_does),
         cmocka_unit_test(pools_equal_the_reference),
         cmocka_unit_test(pools_over_everything_equal_the_reference),
