@@ -95,8 +95,9 @@ def parse(outcome, text, status, limit):
         outcome.failures.append((ending, text.splitlines()[-25:]))
 
 
-def end_leftovers(mark):
-    """Ends what a test left running, known by the mark in its environment."""
+def end_leftovers(mark, killed=None):
+    """Ends what a test left running, known by the mark in its environment. Members of the group
+    that was killed already may still be seen for a moment: they do not count."""
     mark = f"HONE_TEST_RUN={mark}".encode()
     count = 0
     for entry in pathlib.Path("/proc").iterdir():
@@ -104,8 +105,8 @@ def end_leftovers(mark):
             continue
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
+                count += os.getpgid(int(entry.name)) != killed
                 os.kill(int(entry.name), signal.SIGKILL)
-                count += 1
         except (OSError, ValueError):
             pass
     return count
@@ -124,13 +125,14 @@ def run(test, logs, environment, limit):
             process = subprocess.Popen(test.command, cwd=TOP, env=env, stdin=subprocess.DEVNULL,
                                        stdout=out, stderr=subprocess.STDOUT,
                                        start_new_session=True)
+            killed = None
             try:
                 status = process.wait(limit)
             except subprocess.TimeoutExpired:
-                status = None
-                os.killpg(process.pid, signal.SIGKILL)
+                status, killed = None, process.pid
+                os.killpg(killed, signal.SIGKILL)
                 process.wait()
-        left = end_leftovers(mark)
+        left = end_leftovers(mark, killed)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     outcome.seconds = time.monotonic() - start
