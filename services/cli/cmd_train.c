@@ -300,7 +300,8 @@ static int train(const struct train_request *q)
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-    struct train_request q = {.flip = "random",
+    struct train_request q = {.learn_from = "train",
+                              .flip = "random",
                               .border = "zero",
                               .schedule = "cosine",
                               .optimizer = "sgd",
@@ -319,6 +320,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
                               .argv = argv};
     const struct cli_option options[] = {
         TEXT("data", "DATA", &q.data, "folder, tar, npz or npy with the data (required)"),
+        CHOICE("learn-from", "PARTS", &q.learn_from, "train|train+search",
+               "parts of the data (default: train)"),
         TEXT("preprocess", "TEXT", &q.preprocess, "how pixels become inputs (default: as eval)"),
         TEXT("teacher", "MODEL", &q.teacher, "learn from this network's answers"),
         TEXT("teacher-preprocess", "TEXT", &q.teacher_preprocess, "what the teacher sees"),

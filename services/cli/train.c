@@ -217,6 +217,8 @@ int train_job_open(struct train_job *job, struct err *err)
         r = identify(job, err);
     if (r == 0)
         r = choose_preprocess(job, err);
+    if (r == 0 && strcmp(q->learn_from, "train+search") == 0)
+        dataset_join_search(job->samples.ds);
     if (r == 0)
         r = set_options(job, err);
     if (r == 0)

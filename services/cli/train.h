@@ -10,6 +10,7 @@ struct train_request {
     const char *model, *data, *preprocess;
     const char *teacher, *teacher_preprocess, *teacher_cache;
     const char *out, *checkpoint, *curve;
+    const char *learn_from;
     const char *flip, *border, *schedule, *optimizer, *precision;
     int64_t epochs, batch, slice, seed, threads, views, evaluate;
     int64_t crop, cutout, time_mask, frequency_mask, time_shift, lookahead;

@@ -162,6 +162,13 @@ void dataset_closep(struct dataset **ds)
     *ds = dataset_close(*ds);
 }
 
+void dataset_join_search(struct dataset *ds)
+{
+    ds->header.n[PART_TRAIN] += ds->header.n[PART_SEARCH];
+    ds->header.n[PART_SEARCH] = 0;
+    ds->first[PART_SEARCH] = ds->header.n[PART_TRAIN];
+}
+
 int64_t dataset_count(const struct dataset *ds, enum part part)
 {
     return ds->header.n[part];

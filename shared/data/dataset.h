@@ -78,6 +78,9 @@ struct dataset; /* a packed file, mapped */
 int dataset_open(const char *path, struct dataset **ret, struct err *err);
 struct dataset *dataset_close(struct dataset *ds); /* NULL-safe, returns NULL */
 void dataset_closep(struct dataset **ds);
+/* From here on the search part belongs to the training part, behind it. For a last training run,
+ * with all decisions taken: nothing is left to look at then but the test part. */
+void dataset_join_search(struct dataset *ds);
 int64_t dataset_count(const struct dataset *ds, enum part part);
 int dataset_classes(const struct dataset *ds); /* 0: no labels */
 const char *dataset_class_name(const struct dataset *ds, int label);

@@ -56,6 +56,10 @@ sys.exit(0 if e["preprocess_source"] == "of the network" and abs(e["value"] - r[
          else 1)
 PY' - "$work/new.jsonl" "$work/eval.json" "$work/both.json"
 
+quick --epochs 1 --learn-from train+search --out "$work/all.onnx" >"$work/all.txt" 2>&1
+check "the search part can be learned from, too" \
+    grep -q ' to learn from, 0 to look at,' "$work/all.txt"
+
 quick --epochs 1 --lr 0.001 --out "$work/tuned.onnx" --json >"$work/tuned.jsonl" 2>&1
 check "a trained network keeps what it knows" last "$work/tuned.jsonl" 'r["value"] > 0.8'
 

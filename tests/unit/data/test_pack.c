@@ -54,6 +54,12 @@ static void a_folder_with_train_and_test_is_packed(void **state)
         assert_int_equal(train < 0 ? search : train, i % 2);
         assert_true((train < 0) != (search < 0));
     }
+    dataset_join_search(ds);
+    assert_int_equal(dataset_count(ds, PART_TRAIN), 24);
+    assert_int_equal(dataset_count(ds, PART_SEARCH), 0);
+    assert_int_equal(dataset_count(ds, PART_TEST), 8);
+    for (int i = 0; i < 24; i++)
+        assert_int_equal(label_of(ds, PART_TRAIN, i), i % 2);
     dataset_report_release(&report);
     dataset_close(ds);
 }
