@@ -343,6 +343,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
         REAL("clip", "X", &q.clip, 0, 1e9, "longest gradient (default: any)"),
         REAL("shift-lr", "X", &q.shift_rate, 0, 1e4,
              "factor on the rate of norms' shifts (default: 1)"),
+        FLAG("keep-scales", &q.keep_scales, "norms' scales stay as they are"),
         REAL("ema", "X", &q.ema, 0, 0.99999, "export an average of the weights with this decay"),
         WHOLE("lookahead", "N", &q.lookahead, 0, 1e6,
               "pull the weights back to a slow average every N steps"),
@@ -359,6 +360,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         REAL("mixup", "X", &q.mixup, 0, 100, "mix pairs of samples, shares from Beta(X, X)"),
         FLAG("reinit", &q.reinit, "begin with new weights"),
         FLAG("zero-residual", &q.zero_residual, "with --reinit: blocks begin as their shortcuts"),
+        FLAG("identity", &q.identity, "with --reinit: convolutions begin by handing on"),
+        FLAG("whiten", &q.whiten, "the first convolution whitens patches, and stays so"),
         WHOLE("seed", "N", &q.seed, 0, 9e15, "of every random choice (default: 0)"),
         WHOLE("threads", "N", &q.threads, 1, 1024, "threads (default: all processors)"),
         WHOLE("slice", "N", &q.slice, 0, 65536,
@@ -381,6 +384,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return cli_usage_error(self, "--data is missing: hone train %s", self->usage);
     if (q.zero_residual && !q.reinit)
         return cli_usage_error(self, "--zero-residual needs --reinit");
+    if (q.identity && !q.reinit)
+        return cli_usage_error(self, "--identity needs --reinit");
     if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.views))
         return cli_usage_error(self, "a teacher's options need --teacher");
     return train(&q);

@@ -55,6 +55,7 @@ static int set_optimizer(const struct train_request *q, struct train_options *o,
     o->optimizer.momentum = or_usual(q->momentum, o->optimizer.momentum);
     o->optimizer.clip = q->clip;
     o->optimizer.shift_rate = q->shift_rate;
+    o->optimizer.keep_scales = q->keep_scales;
     o->schedule = schedule_make(kind, or_usual(q->rate, sgd ? 0.1 : 0.001));
     o->schedule.warmup = or_usual(q->warmup, o->schedule.warmup);
     return 0;
@@ -189,7 +190,12 @@ static int prepare_network(struct train_job *job, struct err *err)
     if (r < 0)
         return r;
     job->norms = r;
-    return q->reinit ? reinit_weights(job->g, (uint64_t)q->seed, q->zero_residual, err) : 0;
+    const struct reinit_options new = {
+        .seed = (uint64_t)q->seed, .zero_residual = q->zero_residual, .identity = q->identity};
+    r = q->reinit ? reinit_weights(job->g, &new, err) : 0;
+    if (r < 0 || !q->whiten)
+        return r;
+    return whiten_first(job->g, view.n, sample_view_fill, &view, &job->options.frozen, err);
 }
 
 static int identify(struct train_job *job, struct err *err)
@@ -200,8 +206,10 @@ static int identify(struct train_job *job, struct err *err)
         r = dataset_source_hash(job->q->data, job->data_hash, err);
     if (r < 0)
         return r;
-    job->identity = str_printf("model=%s\ndata=%s\nreinit=%d\nzero_residual=%d\n", model,
-                               job->data_hash, job->q->reinit, job->q->zero_residual);
+    job->identity = str_printf("model=%s\ndata=%s\nreinit=%d\nzero_residual=%d\n"
+                               "identity=%d\nwhiten=%d\n",
+                               model, job->data_hash, job->q->reinit, job->q->zero_residual,
+                               job->q->identity, job->q->whiten);
     return job->identity ? 0 : err_oom(err, "names");
 }
 

@@ -16,7 +16,7 @@ struct train_request {
     int64_t crop, cutout, time_mask, frequency_mask, time_shift, lookahead;
     double rate, warmup, decay, momentum, clip, shift_rate, norm_momentum; /* negative: the usual */
     double smoothing, mixup, ema, jitter, temperature, distil;
-    bool reinit, zero_residual, resume, json;
+    bool reinit, zero_residual, identity, whiten, keep_scales, resume, json;
     int argc; /* for the line that says how to go on */
     char **argv;
 };

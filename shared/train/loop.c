@@ -119,9 +119,11 @@ static void describe_numbers(const struct run *r, struct strbuf *text)
                   schedule_name(s->kind), s->rate, s->warmup, s->start, s->end);
     strbuf_printf(text,
                   "optimizer=%s\nmomentum=%.17g\nnesterov=%d\nbeta1=%.17g\nbeta2=%.17g\n"
-                  "epsilon=%.17g\ndecay=%.17g\ndecoupled=%d\nclip=%.17g\nshift_rate=%.17g\n",
+                  "epsilon=%.17g\ndecay=%.17g\ndecoupled=%d\nclip=%.17g\nshift_rate=%.17g\n"
+                  "keep_scales=%d\nfrozen=%s\n",
                   p->kind == OPTIMIZER_ADAM ? "adam" : "sgd", p->momentum, p->nesterov, p->beta1,
-                  p->beta2, p->epsilon, p->decay, p->decoupled, p->clip, p->shift_rate);
+                  p->beta2, p->epsilon, p->decay, p->decoupled, p->clip, p->shift_rate,
+                  p->keep_scales, o->frozen ? o->frozen : "");
     strbuf_printf(text, "smoothing=%.17g\nmixup=%.17g\ndistil=%.17g\ntemperature=%.17g\n",
                   o->smoothing, o->mixup, o->distil, o->temperature);
     strbuf_printf(text, "ema=%.17g\nlookahead=%d\nnorm_momentum=%.9g\nprecision=%s\n", o->ema,
@@ -514,10 +516,16 @@ static int open_optimizer(struct run *r, struct err *err)
     struct optimizer_options options = r->options->optimizer;
     if (!params)
         return err_oom(err, "parameters");
-    for (int i = 0; i < n; i++)
-        params[i] = train_net_param(r->net, i);
+    int trained = 0;
+    for (int i = 0; i < n; i++) {
+        struct train_param *p = train_net_param(r->net, i);
+        if (!r->options->frozen || strcmp(p->name, r->options->frozen) != 0)
+            params[trained++] = p;
+    }
+    if (r->options->frozen && trained == n)
+        return err_set(err, ERR_NOT_FOUND, "no weights '%s' to freeze", r->options->frozen);
     options.threads = r->options->threads;
-    int rc = optimizer_new(params, n, &options, &r->optimizer, err);
+    int rc = optimizer_new(params, trained, &options, &r->optimizer, err);
     if (rc == 0 && r->options->ema > 0)
         rc = average_new(r->net, &r->ema, err);
     if (rc == 0 && r->options->lookahead > 0)

@@ -189,10 +189,17 @@ struct step {
     double rate, clip;
 };
 
+static double factor(const struct optimizer_options *o, enum train_role role)
+{
+    if (role == TRAIN_NORM_SCALE)
+        return o->keep_scales ? 0 : 1;
+    return role == TRAIN_NORM_SHIFT ? o->shift_rate : 1;
+}
+
 static struct terms terms_of(const struct step *s, const struct train_param *p)
 {
     const struct optimizer_options *o = &s->o->options;
-    const double rate = s->rate * (p->role == TRAIN_NORM_SHIFT ? o->shift_rate : 1);
+    const double rate = s->rate * factor(o, p->role);
     const double decay = p->role == TRAIN_WEIGHT ? o->decay : 0;
     const double t = (double)(s->o->steps + 1);
     const bool adam = o->kind == OPTIMIZER_ADAM;

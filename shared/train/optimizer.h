@@ -25,6 +25,7 @@ struct optimizer_options {
                           of the gradient */
     double clip;       /* longest gradient over all parameters, L2; 0: none */
     double shift_rate; /* factor on the rate of norms' shifts; 0: 1 */
+    bool keep_scales;  /* scales of norms stay as they are */
     int threads;       /* used for large networks only; 0: 1 */
 };
 /* The usual numbers: momentum 0.9 Nesterov, decay 5e-4 coupled; beta 0.9 and 0.999, epsilon 1e-8,

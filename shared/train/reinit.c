@@ -9,7 +9,7 @@
 
 struct reinit {
     struct graph *g;
-    uint64_t seed;
+    const struct reinit_options *options;
     bool *done; /* [n_values]: constants that have their numbers */
 };
 
@@ -51,16 +51,38 @@ static double fan_in(const struct node *node, const struct shape *w)
     }
 }
 
+/* Filter o reads channel o alone, in the middle of the window: of each group the first filters, as
+ * many as it has inputs. */
+static void hand_on(const struct node *node, struct tensor *w)
+{
+    const int64_t group = node_int(node, "group", 1), filters = w->shape.dim[0] / group,
+                  channels = w->shape.dim[1], size = shape_elements(&w->shape) / w->shape.dim[0];
+    int64_t middle = 0;
+    for (int d = 2; d < w->shape.rank; d++)
+        middle = middle * w->shape.dim[d] + w->shape.dim[d] / 2;
+    for (int64_t o = 0; o < w->shape.dim[0]; o++) {
+        const int64_t channel = o % filters;
+        if (channel >= channels)
+            continue;
+        float *filter = (float *)w->data + o * size;
+        memset(filter, 0, (size_t)size * sizeof(*filter));
+        filter[channel * (size / channels) + middle] = 1;
+    }
+}
+
 static void draw_weights(struct reinit *r, const struct node *node, int place)
 {
     struct tensor *w = claim(r, node, 1);
     struct rng rng;
     if (!w)
         return;
-    const double deviation = sqrt(2 / fmax(1, fan_in(node, &w->shape)));
-    rng_seed2(&rng, r->seed, (uint64_t)place);
+    const bool identity = r->options->identity && node->op == OP_CONV;
+    const double deviation = sqrt((identity ? 1. / 3 : 2.) / fmax(1, fan_in(node, &w->shape)));
+    rng_seed2(&rng, r->options->seed, (uint64_t)place);
     for (int64_t i = 0; i < shape_elements(&w->shape); i++)
         ((float *)w->data)[i] = (float)(deviation * rng_normal(&rng));
+    if (identity)
+        hand_on(node, w);
 }
 
 static void renew(struct reinit *r, const struct node *node, int *layers)
@@ -138,18 +160,18 @@ static int zero_residuals(struct graph *g, struct arena *arena, struct err *err)
     return rc;
 }
 
-int reinit_weights(struct graph *g, uint64_t seed, bool zero_residual, struct err *err)
+int reinit_weights(struct graph *g, const struct reinit_options *options, struct err *err)
 {
     int rc = graph_compact(g, err);
     if (rc < 0)
         return rc;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
-    struct reinit r = {.g = g, .seed = seed};
+    struct reinit r = {.g = g, .options = options};
     r.done = arena ? arena_alloc(arena, (size_t)g->n_values + 1, sizeof(bool)) : NULL;
     if (!r.done)
         return err_oom(err, "new weights");
     int layers = 0;
     for (int n = 0; n < g->n_nodes; n++)
         renew(&r, g->nodes[n], &layers);
-    return zero_residual ? zero_residuals(g, arena, err) : 0;
+    return options->zero_residual ? zero_residuals(g, arena, err) : 0;
 }

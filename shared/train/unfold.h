@@ -28,9 +28,24 @@ int unfold_batchnorm(struct graph *g, const struct unfold_options *options, int6
 
 /* ---- new weights ---- */
 
+struct reinit_options {
+    uint64_t seed;
+    bool zero_residual; /* the scale of the norm that ends a residual branch starts at 0, so that
+                           the block starts as its shortcut (Goyal and others, 2017) */
+    bool identity;      /* convolutions hand their input on (Dirac's delta) in as many channels as
+                           they have on both sides (Jordan, 2024); the others have a sixth of the
+                           variance below, which leaves the identity the larger part */
+};
 /* Everything that is trained as it is before any training, by seed: weights normal with variance
  * 2 / fan-in (He and others, 2015), biases and norms' shifts 0, scales 1, running means 0,
- * variances 1, PRelu's slopes 0.25. `zero_residual`: the scale of the norm that ends a residual
- * branch starts at 0, so that the block starts as its shortcut (Goyal and others, 2017). A
- * constant's numbers depend on the seed and its place in the network only. */
-int reinit_weights(struct graph *g, uint64_t seed, bool zero_residual, struct err *err);
+ * variances 1, PRelu's slopes 0.25. A constant's numbers depend on the seed and its place in the
+ * network only. */
+int reinit_weights(struct graph *g, const struct reinit_options *options, struct err *err);
+
+/* The convolution that reads the pictures [N, C, H, W] becomes a whitening of their patches: the
+ * principal components of the patches of n samples, each divided by its deviation, then the same
+ * with the other sign (Page, 2018; Jordan, 2024). The fewer filters, the fewer components; more
+ * than twice the numbers of a patch are refused, as are groups. Meant to be left as they are
+ * (train_options.frozen): *ret_weights, in the graph's memory, names them. */
+int whiten_first(struct graph *g, int64_t n, infer_fill *fill, void *ctx, const char **ret_weights,
+                 struct err *err);

@@ -7,8 +7,10 @@
  *                                          in order, again and again
  *     train_driver dump NET DIR            the weights that it starts from: DIR/NUMBER.npy in the
  *                                          order of the layers
+ *     train_driver write NET FILE          the network as ONNX
  *
- * NET: resnet20, resnet56 or wide12. OPTIONS: --batch N, --slice N, --threads N, --precision P,
+ * NET: resnet20, resnet56, wide12 or shallow. OPTIONS: --batch N, --slice N, --threads N,
+ * --precision P,
  * --seconds S, --rate R, --profile N (where the time goes: of the first N operators and by kind).
  * The optimizer is SGD with Nesterov momentum 0.9.
  */
@@ -24,6 +26,7 @@
 #include "shared/base/str.h"
 #include "shared/data/npy.h"
 #include "shared/graph/infer.h"
+#include "shared/graph/onnx.h"
 #include "shared/train/net.h"
 
 static void must(int rc, const struct err *err)
@@ -71,12 +74,17 @@ static int apply(struct builder *b, enum op op, int n, const int *in)
     return b->g->nodes[at]->outputs[0];
 }
 
+static struct node *producer(const struct builder *b, int value)
+{
+    return b->g->nodes[b->g->values[value]->producer];
+}
+
 static int conv(struct builder *b, int x, int64_t from, int64_t to, int64_t stride)
 {
     struct err err = {0};
     int w = constant(b, 4, (int64_t[]){to, from, 3, 3}, 0, sqrtf(2.0f / (float)(9 * to)));
     int y = apply(b, OP_CONV, 2, (int[]){x, w});
-    struct node *node = b->g->nodes[b->g->values[y]->producer];
+    struct node *node = producer(b, y);
     must(graph_set_attr_ints(b->g, node, "strides", 2, (int64_t[]){stride, stride}, &err), &err);
     must(graph_set_attr_ints(b->g, node, "pads", 4, (int64_t[]){1, 1, 1, 1}, &err), &err);
     b->pixels /= stride;
@@ -136,10 +144,74 @@ static int wide(struct builder *b, int x)
     return x;
 }
 
+static int classify(struct builder *b, int x, int64_t c)
+{
+    x = apply(b, OP_FLATTEN, 1, (int[]){apply(b, OP_GLOBAL_AVERAGE_POOL, 1, (int[]){x})});
+    int w = constant(b, 2, (int64_t[]){c, 10}, 0, 0.1f),
+        bias = constant(b, 1, (int64_t[]){10}, 0, 0);
+    return apply(b, OP_GEMM, 3, (int[]){x, w, bias});
+}
+
+static int resnet20(struct builder *b, int x)
+{
+    return classify(b, resnet(b, x, 3), 64);
+}
+
+static int resnet56(struct builder *b, int x)
+{
+    return classify(b, resnet(b, x, 9), 64);
+}
+
+static int wide12(struct builder *b, int x)
+{
+    return classify(b, wide(b, x), 128);
+}
+
+static int max_pool(struct builder *b, int x, int64_t side)
+{
+    struct err err = {0};
+    int y = apply(b, OP_MAX_POOL, 1, (int[]){x});
+    const int64_t sides[] = {side, side};
+    must(graph_set_attr_ints(b->g, producer(b, y), "kernel_shape", 2, sides, &err), &err);
+    must(graph_set_attr_ints(b->g, producer(b, y), "strides", 2, sides, &err), &err);
+    return y;
+}
+
+/* Few wide layers, after Jordan's airbench94 (2024): patches of 2x2, then three times two
+ * convolutions with pooling between them; answers small, so that they are not certain early. */
+static int shallow(struct builder *b, int x)
+{
+    struct err err = {0};
+    static const int64_t widths[] = {24, 64, 256, 256};
+    int w = constant(b, 4, (int64_t[]){24, 3, 2, 2}, 0, 0.3f);
+    x = apply(b, OP_RELU, 1, (int[]){norm(b, apply(b, OP_CONV, 2, (int[]){x, w}), 24)});
+    for (int i = 1; i < 4; i++) {
+        x = max_pool(b, conv_norm_relu(b, x, widths[i - 1], widths[i], 1), 2);
+        x = conv_norm_relu(b, x, widths[i], widths[i], 1);
+    }
+    x = apply(b, OP_FLATTEN, 1, (int[]){max_pool(b, x, 3)});
+    x = apply(b, OP_GEMM, 2, (int[]){x, constant(b, 2, (int64_t[]){256, 10}, 0, 0.1f)});
+    must(graph_set_attr_float(b->g, producer(b, x), "alpha", 1.0f / 9, &err), &err);
+    return x;
+}
+
+static const struct {
+    const char *name;
+    int (*build)(struct builder *b, int x);
+} networks[] = {
+    {"resnet20", resnet20}, {"resnet56", resnet56}, {"wide12", wide12}, {"shallow", shallow}};
+
 static struct graph *network(const char *name)
 {
     struct err err = {0};
     struct builder b = {.pixels = 32};
+    size_t i = 0;
+    while (i < sizeof(networks) / sizeof(*networks) && strcmp(networks[i].name, name) != 0)
+        i++;
+    if (i == sizeof(networks) / sizeof(*networks)) {
+        fprintf(stderr, "train_driver: no network '%s'\n", name);
+        exit(2);
+    }
     rng_seed(&b.rng, 1);
     b.g = graph_new(13, &err);
     if (!b.g)
@@ -147,17 +219,7 @@ static struct graph *network(const char *name)
     const struct shape shape = shape_make(4, (int64_t[]){DIM_BATCH, 3, 32, 32});
     int x = graph_add_input(b.g, "input", DTYPE_F32, &shape, &err);
     must(x, &err);
-    bool is_wide = strcmp(name, "wide12") == 0, deep = strcmp(name, "resnet56") == 0;
-    if (!is_wide && !deep && strcmp(name, "resnet20") != 0) {
-        fprintf(stderr, "train_driver: no network '%s'\n", name);
-        exit(2);
-    }
-    x = is_wide ? wide(&b, x) : resnet(&b, x, deep ? 9 : 3);
-    const int64_t c = is_wide ? 128 : 64;
-    x = apply(&b, OP_FLATTEN, 1, (int[]){apply(&b, OP_GLOBAL_AVERAGE_POOL, 1, (int[]){x})});
-    int w = constant(&b, 2, (int64_t[]){c, 10}, 0, 0.1f),
-        bias = constant(&b, 1, (int64_t[]){10}, 0, 0);
-    must(graph_add_output(b.g, apply(&b, OP_GEMM, 3, (int[]){x, w, bias}), &err), &err);
+    must(graph_add_output(b.g, networks[i].build(&b, x), &err), &err);
     must(graph_compact(b.g, &err), &err);
     must(graph_infer(b.g, &err), &err);
     return b.g;
@@ -395,7 +457,7 @@ static void read_options(int argc, char **argv, struct settings *s)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        fprintf(stderr, "usage: train_driver bench|run|dump NET ... (see its source)\n");
+        fprintf(stderr, "usage: train_driver bench|run|dump|write NET ... (see its source)\n");
         return 2;
     }
     struct err err = {0};
@@ -407,6 +469,11 @@ int main(int argc, char **argv)
     if (!dumps)
         read_options(argc, argv, &s);
     struct graph *g = network(argv[2]);
+    if (strcmp(argv[1], "write") == 0 && argc > 3) {
+        must(onnx_write_file(g, argv[3], &err), &err);
+        graph_free(g);
+        return 0;
+    }
     s.net.timed = s.profile > 0;
     struct batch b = {.size = s.net.batch};
     must(train_net_new(g, &s.net, &b.net, &err), &err);

@@ -150,7 +150,7 @@ static inline struct graph *drawn_network(int width, uint64_t seed)
     OK(graph_clone(net.g, &g, err));
     net_release(&net);
     OK(unfold_batchnorm(g, NULL, 0, NULL, NULL, err));
-    OK(reinit_weights(g, seed, false, err));
+    OK(reinit_weights(g, &(struct reinit_options){.seed = seed}, err));
     return g;
 }
 

@@ -130,6 +130,28 @@ static void one_seed_gives_one_result_and_another_another(void **state)
     release(&c);
 }
 
+static const float *stem_weights(const struct graph *g)
+{
+    return graph_input_of(g, g->nodes[0], 1)->constant->data;
+}
+
+static void frozen_weights_stay_and_others_do_not(void **state)
+{
+    (void)state;
+    struct train_options options = quick();
+    _cleanup_(graph_freep) struct graph *before = drawn_network(8, 1);
+    const struct tensor *stem = graph_input_of(before, before->nodes[0], 1)->constant;
+    options.epochs = 1;
+    struct outcome free_ = run(&options);
+    assert_memory_not_equal(stem_weights(free_.result.graph), stem->data, tensor_bytes(stem));
+    options.frozen = graph_input_of(before, before->nodes[0], 1)->name;
+    struct outcome frozen = run(&options);
+    assert_memory_equal(stem_weights(frozen.result.graph), stem->data, tensor_bytes(stem));
+    assert_true(free_.n != frozen.n || memcmp(free_.bytes, frozen.bytes, free_.n) != 0);
+    release(&free_);
+    release(&frozen);
+}
+
 static void the_average_is_what_is_exported(void **state)
 {
     (void)state;
@@ -418,6 +440,10 @@ static void what_cannot_be_trained_is_refused(void **state)
     options = quick();
     options.augment.crop = 100;
     assert_int_equal(resume(&options, &err), -ERR_INVALID_ARGUMENT);
+    options = quick();
+    options.frozen = "nobody";
+    assert_int_equal(resume(&options, &err), -ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "no weights 'nobody' to freeze"));
 }
 
 static void the_curve_is_json(void **state)
@@ -439,6 +465,7 @@ int main(void)
         cmocka_unit_test(a_small_network_learns_in_a_few_epochs),
         cmocka_unit_test(every_ingredient_can_be_used_at_once),
         cmocka_unit_test(one_seed_gives_one_result_and_another_another),
+        cmocka_unit_test(frozen_weights_stay_and_others_do_not),
         cmocka_unit_test(the_average_is_what_is_exported),
         cmocka_unit_test(a_run_that_was_stopped_gives_the_same_bits),
         cmocka_unit_test(averages_moments_and_mixing_are_resumed_as_well),

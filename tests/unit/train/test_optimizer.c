@@ -204,6 +204,21 @@ static void shifts_of_norms_may_go_at_a_rate_of_their_own(void **state)
     optimizer_free(s.o);
 }
 
+static void scales_of_norms_may_stay(void **state)
+{
+    (void)state;
+    struct optimizer_options options = optimizer_defaults(OPTIMIZER_SGD);
+    options.keep_scales = true;
+    struct setup s;
+    open_setup(&s, &options, TRAIN_NORM_SCALE);
+    const float before = s.value[1][0], weight = s.value[0][0];
+    s.grad[0][0] = s.grad[1][0] = 1;
+    step(&s, 0.5);
+    assert_true(s.value[1][0] == before);
+    assert_true(s.value[0][0] < weight);
+    optimizer_free(s.o);
+}
+
 static void gradients_that_are_not_finite_change_nothing(void **state)
 {
     (void)state;
@@ -281,6 +296,7 @@ int main(void)
         cmocka_unit_test(only_weights_decay),
         cmocka_unit_test(long_gradients_are_shortened_and_short_ones_kept),
         cmocka_unit_test(shifts_of_norms_may_go_at_a_rate_of_their_own),
+        cmocka_unit_test(scales_of_norms_may_stay),
         cmocka_unit_test(gradients_that_are_not_finite_change_nothing),
         cmocka_unit_test(threads_and_carrying_over_change_no_bit),
     };

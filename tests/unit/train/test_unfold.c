@@ -275,7 +275,7 @@ static void new_weights_have_the_variance_of_their_fan_in(void **state)
     struct net net;
     make_network(&net);
     unfold(net.g, SAMPLES);
-    OK(reinit_weights(net.g, 1, false, err));
+    OK(reinit_weights(net.g, &(struct reinit_options){.seed = 1}, err));
     const struct {
         const char *layer;
         double fan_in;
@@ -310,7 +310,7 @@ static void one_seed_gives_one_network(void **state)
     unfold(net.g, SAMPLES);
     for (int i = 0; i < 3; i++) {
         OK(graph_clone(net.g, &g[i], err));
-        OK(reinit_weights(g[i], i < 2 ? 7 : 8, false, err));
+        OK(reinit_weights(g[i], &(struct reinit_options){.seed = i < 2 ? 7 : 8}, err));
     }
     assert_true(distance(g[0], g[1], 4) == 0);
     assert_true(distance(g[0], g[2], 4) > 0.01);
@@ -325,7 +325,7 @@ static void residual_branches_can_start_at_zero(void **state)
     struct net net;
     make_network(&net);
     unfold(net.g, SAMPLES);
-    OK(reinit_weights(net.g, 1, true, err));
+    OK(reinit_weights(net.g, &(struct reinit_options){.seed = 1, .zero_residual = true}, err));
     int zero = 0;
     for (int n = 0; n < net.g->n_nodes; n++) {
         const struct node *node = net.g->nodes[n];
@@ -337,6 +337,121 @@ static void residual_branches_can_start_at_zero(void **state)
         }
     }
     assert_int_equal(zero, 1);
+    net_release(&net);
+}
+
+static void convolutions_can_start_by_handing_on(void **state)
+{
+    (void)state;
+    struct net net;
+    make_network(&net);
+    OK(reinit_weights(net.g, &(struct reinit_options){.seed = 1, .identity = true}, err));
+    const float *w = graph_input_of(net.g, net_of(&net, "body1"), 1)->constant->data;
+    for (int o = 0; o < 12; o++)
+        for (int c = 0; c < 8; c++)
+            for (int k = 0; k < 9; k++)
+                if (o < 8)
+                    assert_true(w[(o * 8 + c) * 9 + k] == (o == c && k == 4 ? 1 : 0));
+                else
+                    assert_true(fabsf(w[(o * 8 + c) * 9 + k]) < 0.6f &&
+                                w[(o * 8 + c) * 9 + k] != 0);
+    net_release(&net);
+}
+
+/* ---- whitening ---- */
+
+enum { SIDE = 8, PATCH = 27 };
+
+/* Pictures whose pixels go together: sums of neighbours, channels alike. */
+static int fill_smooth(void *ctx, int64_t first, int64_t count, float *out, struct err *err)
+{
+    (void)ctx;
+    (void)err;
+    for (int64_t s = 0; s < count; s++) {
+        struct rng rng;
+        float noise[SIDE + 1][SIDE + 1];
+        rng_seed(&rng, (uint64_t)(first + s));
+        for (int i = 0; i < (SIDE + 1) * (SIDE + 1); i++)
+            noise[i / (SIDE + 1)][i % (SIDE + 1)] = (float)rng_normal(&rng);
+        for (int c = 0; c < 3; c++)
+            for (int y = 0; y < SIDE; y++)
+                for (int x = 0; x < SIDE; x++)
+                    *out++ = noise[y][x] + noise[y + 1][x + 1] + (float)rng_normal(&rng) / 2 + 5;
+    }
+    return 0;
+}
+
+/* What the filters give over all patches of the samples. */
+static void respond(const float *w, int filters, double *mean, double *square)
+{
+    float x[3 * SIDE * SIDE];
+    const int64_t n = (int64_t)SAMPLES * (SIDE - 2) * (SIDE - 2);
+    for (int s = 0; s < SAMPLES; s++) {
+        fill_smooth(NULL, s, 1, x, NULL);
+        for (int at = 0; at < (SIDE - 2) * (SIDE - 2); at++) {
+            double y[PATCH * 2];
+            const float *corner = x + at / (SIDE - 2) * SIDE + at % (SIDE - 2);
+            for (int o = 0; o < filters; o++) {
+                y[o] = 0;
+                for (int i = 0; i < PATCH; i++)
+                    y[o] += (double)(w[o * PATCH + i] *
+                                     corner[i / 9 * SIDE * SIDE + i / 3 % 3 * SIDE + i % 3]);
+                mean[o] += y[o] / (double)n;
+            }
+            for (int o = 0; o < filters; o++)
+                for (int p = 0; p < filters; p++)
+                    square[o * filters + p] += y[o] * y[p] / (double)n;
+        }
+    }
+}
+
+static void a_whitened_layer_gives_uncorrelated_values_of_deviation_one(void **state)
+{
+    (void)state;
+    enum { FILTERS = 2 * PATCH };
+    static double mean[FILTERS], square[FILTERS * FILTERS];
+    const int64_t dims[] = {DIM_BATCH, 3, SIDE, SIDE};
+    struct net net;
+    const char *name = NULL;
+    net_init(&net, 11);
+    net_finish(&net, net_conv(&net, "stem", net_input(&net, "input", 4, dims),
+                              &(struct net_conv){.in = 3, .out = FILTERS, .kernel = 3}));
+    OK(whiten_first(net.g, SAMPLES, fill_smooth, NULL, &name, err));
+    const struct value *weights = graph_input_of(net.g, net_of(&net, "stem"), 1);
+    const float *w = weights->constant->data;
+    assert_string_equal(name, weights->name);
+    respond(w, FILTERS, mean, square);
+    for (int o = 0; o < FILTERS; o++)
+        for (int p = 0; p < FILTERS; p++) {
+            const double c = square[o * FILTERS + p] - mean[o] * mean[p];
+            const double expected = o == p ? 1 : o % PATCH == p % PATCH ? -1 : 0;
+            if (fabs(c - expected) > 0.01)
+                fail_msg("covariance of %d and %d: %g", o, p, c);
+        }
+    for (int i = 0; i < PATCH * PATCH; i++)
+        assert_true(w[i] == -w[PATCH * PATCH + i]);
+    net_release(&net);
+}
+
+static void what_cannot_be_whitened_is_refused(void **state)
+{
+    (void)state;
+    const int64_t dims[] = {DIM_BATCH, 3, SIDE, SIDE};
+    struct net net;
+    struct err err = {0};
+    const char *name = NULL;
+    net_init(&net, 11);
+    net_finish(&net, net_conv(&net, "stem", net_input(&net, "input", 4, dims),
+                              &(struct net_conv){.in = 3, .out = 55, .kernel = 3}));
+    assert_int_equal(whiten_first(net.g, SAMPLES, fill_smooth, NULL, &name, &err),
+                     -ERR_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, "'stem' has 55 filters over patches of 27 numbers"));
+    net_release(&net);
+    net_init(&net, 11);
+    net_finish(&net, net_unary(&net, OP_RELU, "relu", net_input(&net, "input", 4, dims)));
+    assert_int_equal(whiten_first(net.g, SAMPLES, fill_smooth, NULL, &name, &err),
+                     -ERR_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, "no convolution reads the network's input"));
     net_release(&net);
 }
 
@@ -354,6 +469,9 @@ int main(void)
         cmocka_unit_test(new_weights_have_the_variance_of_their_fan_in),
         cmocka_unit_test(one_seed_gives_one_network),
         cmocka_unit_test(residual_branches_can_start_at_zero),
+        cmocka_unit_test(convolutions_can_start_by_handing_on),
+        cmocka_unit_test(a_whitened_layer_gives_uncorrelated_values_of_deviation_one),
+        cmocka_unit_test(what_cannot_be_whitened_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
