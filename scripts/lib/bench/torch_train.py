@@ -95,6 +95,25 @@ def bench(net, optimizer, args):
                       "peak_mb": round(peak_mb(), 1), "torch": torch.__version__}))
 
 
+def forward(net, _, args):
+    """Inference alone."""
+    x = torch.randn(args.batch, 3, 32, 32)
+    net.eval()
+    if args.channels_last:
+        net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if args.bf16:
+        net, x = net.bfloat16(), x.bfloat16()
+    with torch.inference_mode():
+        for _ in range(5):
+            net(x)
+        steps, begin = 0, time.perf_counter()
+        while (now := time.perf_counter()) - begin < args.seconds:
+            net(x)
+            steps += 1
+    print(json.dumps({"images_per_s": round(steps * args.batch / (now - begin), 1),
+                      "peak_mb": round(peak_mb(), 1), "torch": torch.__version__}))
+
+
 def losses(net, optimizer, args):
     x, y = np.load(args.samples), np.load(args.labels)
     batches = len(x) // args.batch
@@ -117,6 +136,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--forward", action="store_true", help="inference only")
     parser.add_argument("--double", action="store_true")
     parser.add_argument("--weights", help="folder of train_driver dump")
     parser.add_argument("--samples", help=".npy; prints the losses of --steps steps")
@@ -131,7 +151,7 @@ def main():
     if args.double:
         net.double()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-    (losses if args.samples else bench)(net, optimizer, args)
+    (losses if args.samples else forward if args.forward else bench)(net, optimizer, args)
 
 
 if __name__ == "__main__":
