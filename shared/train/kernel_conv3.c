@@ -84,11 +84,11 @@ bool conv3_fits(const struct conv3 *c)
 }
 
 /* A row's last tile overlaps the one before it where the width is no multiple: the same sums. */
-static void sweep_run(const struct sweep *s, const uint16_t *from, const uint16_t *weights,
+static void sweep_run(const struct conv3_loops *l, const struct sweep *s, const uint16_t *from, const uint16_t *weights,
                       uint16_t *to)
 {
     const int tile = tile_of(s->channels, s->columns);
-    tile_fn *run = loops()->tile[tile];
+    tile_fn *run = l->tile[tile];
     const int64_t pixels = tiles[tile].pixels;
     for (int64_t c = 0; c < s->channels; c += tiles[tile].vecs * VEC)
         for (int64_t r = 0; r < s->rows; r++)
@@ -114,7 +114,7 @@ static struct picture picture(int64_t rows, int64_t columns, int64_t left, int64
 }
 
 /* Columns `phase`, phase + stride, ... of a row of 16 channels. */
-static void fill_phase(const struct picture *p, int64_t phase, const uint16_t *a, const uint16_t *b,
+static void fill_phase(const struct conv3_loops *l, const struct picture *p, int64_t phase, const uint16_t *a, const uint16_t *b,
                        int64_t w, int64_t c, int64_t element, uint16_t *to)
 {
     const int64_t s = p->stride;
@@ -123,14 +123,14 @@ static void fill_phase(const struct picture *p, int64_t phase, const uint16_t *a
     const int64_t at = (begin * s + phase - p->left) * c;
     memset(to, 0, (size_t)(begin * element) * sizeof(*to));
     if (element == VEC)
-        loops()->gather(a + at, s * c, end - begin, to + begin * element);
+        l->gather(a + at, s * c, end - begin, to + begin * element);
     else
-        loops()->gather_pairs(a + at, b ? b + at : NULL, s * c, end - begin, to + begin * element);
+        l->gather_pairs(a + at, b ? b + at : NULL, s * c, end - begin, to + begin * element);
     memset(to + end * element, 0, (size_t)((p->columns - end) * element) * sizeof(*to));
 }
 
 /* a, b: [h, w, c]; b: the other sample where elements are PAIRS (NULL: none). */
-static void fill(const struct picture *p, const uint16_t *a, const uint16_t *b, int64_t h,
+static void fill(const struct conv3_loops *l, const struct picture *p, const uint16_t *a, const uint16_t *b, int64_t h,
                  int64_t w, int64_t c, int64_t element, uint16_t *to)
 {
     for (int64_t r = 0; r < p->rows; r++) {
@@ -143,7 +143,7 @@ static void fill(const struct picture *p, const uint16_t *a, const uint16_t *b, 
             }
             const int64_t at = y * w * c + k;
             for (int64_t f = 0; f < p->stride; f++)
-                fill_phase(p, f, a + at, b ? b + at : NULL, w, c, element,
+                fill_phase(l, p, f, a + at, b ? b + at : NULL, w, c, element,
                            row + f * p->columns * element);
         }
     }
@@ -173,13 +173,14 @@ static int64_t forward_rows(const struct conv3 *c)
 void conv3_forward(const struct conv3 *c, const uint16_t *x, const uint16_t *weights, uint16_t *y,
                    void *scratch)
 {
+    const struct conv3_loops *l = loops(); /* costs: once */
     const int64_t most = forward_rows(c);
     for (int64_t n = 0; n < c->n; n++)
         for (int64_t r = 0; r < c->oh; r += most) {
             const int64_t rows = least(most, c->oh - r);
             struct picture p = forward_picture(c, rows);
             p.first_row = r * c->stride - c->top;
-            fill(&p, x + n * c->h * c->w * c->ic, NULL, c->h, c->w, c->ic, VEC, scratch);
+            fill(l, &p, x + n * c->h * c->w * c->ic, NULL, c->h, c->w, c->ic, VEC, scratch);
             struct sweep s = {.blocks = c->ic / VEC,
                               .block = p.block,
                               .row = c->stride * p.row,
@@ -196,7 +197,7 @@ void conv3_forward(const struct conv3 *c, const uint16_t *x, const uint16_t *wei
                 s.offset[t] = t / 3 * p.row +
                               (kx % c->stride * p.columns + kx / c->stride) * VEC;
             }
-            sweep_run(&s, scratch, weights, y + (n * c->oh + r) * c->ow * c->oc);
+            sweep_run(l, &s, scratch, weights, y + (n * c->oh + r) * c->ow * c->oc);
         }
 }
 
@@ -234,7 +235,7 @@ static int64_t data_rows(const struct conv3 *c)
 }
 
 /* Rows q to q + rows of one (a, b); the picture begins `behind` rows before q. */
-static void data_class(const struct conv3 *c, const struct picture *p, int64_t q, int64_t a,
+static void data_class(const struct conv3_loops *l, const struct conv3 *c, const struct picture *p, int64_t q, int64_t a,
                        int64_t b, const uint16_t *from, const uint16_t *weights, uint16_t *dx)
 {
     const int64_t m = behind(c), q_first = first_q(c, c->top, a),
@@ -257,21 +258,22 @@ static void data_class(const struct conv3 *c, const struct picture *p, int64_t q
                 (m - ky / c->stride) * p->row + (m - kx / c->stride) * VEC;
         }
     const int64_t y = c->stride * first + a - c->top, x = c->stride * left + b - c->left;
-    sweep_run(&s, from + (first - q) * p->row + left * VEC, weights, dx + (y * c->w + x) * c->ic);
+    sweep_run(l, &s, from + (first - q) * p->row + left * VEC, weights, dx + (y * c->w + x) * c->ic);
 }
 
 void conv3_data(const struct conv3 *c, const uint16_t *dy, const uint16_t *weights, uint16_t *dx,
                 void *scratch)
 {
+    const struct conv3_loops *l = loops();
     const int64_t most = data_rows(c), all = (c->h - 1 + c->top) / c->stride + 1;
     for (int64_t n = 0; n < c->n; n++)
         for (int64_t q = 0; q < all; q += most) {
             struct picture p = data_picture(c, least(most, all - q));
             p.first_row = q - behind(c);
-            fill(&p, dy + n * c->oh * c->ow * c->oc, NULL, c->oh, c->ow, c->oc, VEC, scratch);
+            fill(l, &p, dy + n * c->oh * c->ow * c->oc, NULL, c->oh, c->ow, c->oc, VEC, scratch);
             for (int64_t a = 0; a < c->stride; a++)
                 for (int64_t b = 0; b < c->stride; b++)
-                    data_class(c, &p, q, a, b, scratch, weights, dx + n * c->h * c->w * c->ic);
+                    data_class(l, c, &p, q, a, b, scratch, weights, dx + n * c->h * c->w * c->ic);
         }
 }
 
@@ -314,7 +316,7 @@ static struct group largest_group(const struct conv3 *c)
     return group_of(c, pairs < 1 ? 1 : pairs, c->oh);
 }
 
-static void fill_group(const struct conv3 *c, struct group *g, int64_t sample, int64_t row,
+static void fill_group(const struct conv3_loops *l, const struct conv3 *c, struct group *g, int64_t sample, int64_t row,
                        const uint16_t *x, const uint16_t *dy, uint16_t *to_x, uint16_t *to_dy)
 {
     const int64_t x_size = c->h * c->w * c->ic, dy_size = c->oh * c->ow * c->oc;
@@ -324,13 +326,13 @@ static void fill_group(const struct conv3 *c, struct group *g, int64_t sample, i
         const int64_t n = sample + 2 * i;
         const bool two = n + 1 < c->n;
         const uint16_t *a = x + n * x_size, *b = dy + n * dy_size;
-        fill(&g->x, a, two ? a + x_size : NULL, c->h, c->w, c->ic, PAIRS, to_x + i * g->x_pair);
-        fill(&g->dy, b, two ? b + dy_size : NULL, c->oh, c->ow, c->oc, PAIRS,
+        fill(l, &g->x, a, two ? a + x_size : NULL, c->h, c->w, c->ic, PAIRS, to_x + i * g->x_pair);
+        fill(l, &g->dy, b, two ? b + dy_size : NULL, c->oh, c->ow, c->oc, PAIRS,
              to_dy + i * g->dy_pair);
     }
 }
 
-static void add_group(const struct conv3 *c, const struct group *g, const uint16_t *x,
+static void add_group(const struct conv3_loops *l, const struct conv3 *c, const struct group *g, const uint16_t *x,
                       const uint16_t *dy, float *sum)
 {
     const struct product j = {.pairs = g->pairs,
@@ -342,7 +344,6 @@ static void add_group(const struct conv3 *c, const struct group *g, const uint16
                               .dy_pair = g->dy_pair,
                               .to_tap = c->ic,
                               .to_channel = TAPS * c->ic};
-    const struct conv3_loops *l = loops();
     for (int64_t i = 0; i < c->ic; i += VEC)
         for (int64_t kx = 0; kx < 3; kx++) {
             const uint16_t *from = x + i / VEC * g->x.block +
@@ -356,14 +357,15 @@ static void add_group(const struct conv3 *c, const struct group *g, const uint16
 void conv3_weights(const struct conv3 *c, const uint16_t *x, const uint16_t *dy, float *sum,
                    void *scratch)
 {
+    const struct conv3_loops *l = loops();
     const struct group most = largest_group(c);
     uint16_t *to_x = scratch, *to_dy = to_x + most.pairs * most.x_pair;
     for (int64_t n = 0; n < c->n; n += 2 * most.pairs)
         for (int64_t r = 0; r < c->oh; r += most.rows) {
             struct group g = group_of(c, least(most.pairs, (c->n - n + 1) / 2),
                                       least(most.rows, c->oh - r));
-            fill_group(c, &g, n, r, x, dy, to_x, to_dy);
-            add_group(c, &g, to_x, to_dy, sum);
+            fill_group(l, c, &g, n, r, x, dy, to_x, to_dy);
+            add_group(l, c, &g, to_x, to_dy, sum);
         }
 }
 
