@@ -30,7 +30,8 @@ static const struct {
 };
 enum { N_ISAS = sizeof(isas) / sizeof(isas[0]) };
 
-/* Kept, for asking oneDNN costs a tenth of a microsecond: it is fixed once it has been asked for. */
+/* Kept, for asking oneDNN costs a tenth of a microsecond: it is fixed once it has been asked for.
+ */
 static bool isa_has(dnnl_cpu_isa_t isa)
 {
     static _Atomic unsigned kept;

@@ -44,7 +44,7 @@ typedef void tile_fn(const struct sweep *s, const uint16_t *from, const uint16_t
                      uint16_t *to);
 
 struct conv3_loops {
-    tile_fn *tile[3];
+    tile_fn *tile[4];
     void (*product)(const struct product *j, const uint16_t *x, const uint16_t *dy, float *to);
     void (*gather)(const uint16_t *from, int64_t step, int64_t n, uint16_t *to);
     void (*gather_pairs)(const uint16_t *a, const uint16_t *b, int64_t step, int64_t n,
@@ -84,11 +84,11 @@ bool conv3_fits(const struct conv3 *c)
 }
 
 /* A row's last tile overlaps the one before it where the width is no multiple: the same sums. */
-static void sweep_run(const struct conv3_loops *l, const struct sweep *s, const uint16_t *from, const uint16_t *weights,
-                      uint16_t *to)
+static void sweep_run(const struct conv3_loops *l, const struct sweep *s, const uint16_t *from,
+                      const uint16_t *weights, uint16_t *to)
 {
     const int tile = tile_of(s->channels, s->columns);
-    tile_fn *run = l->tile[tile];
+    tile_fn *run = l->tile[tile == 0 && s->n_taps == TAPS ? 3 : tile];
     const int64_t pixels = tiles[tile].pixels;
     for (int64_t c = 0; c < s->channels; c += tiles[tile].vecs * VEC)
         for (int64_t r = 0; r < s->rows; r++)
@@ -114,8 +114,9 @@ static struct picture picture(int64_t rows, int64_t columns, int64_t left, int64
 }
 
 /* Columns `phase`, phase + stride, ... of a row of 16 channels. */
-static void fill_phase(const struct conv3_loops *l, const struct picture *p, int64_t phase, const uint16_t *a, const uint16_t *b,
-                       int64_t w, int64_t c, int64_t element, uint16_t *to)
+static void fill_phase(const struct conv3_loops *l, const struct picture *p, int64_t phase,
+                       const uint16_t *a, const uint16_t *b, int64_t w, int64_t c, int64_t element,
+                       uint16_t *to)
 {
     const int64_t s = p->stride;
     const int64_t begin = least((p->left - phase + s - 1) / s, p->columns);
@@ -130,8 +131,8 @@ static void fill_phase(const struct conv3_loops *l, const struct picture *p, int
 }
 
 /* a, b: [h, w, c]; b: the other sample where elements are PAIRS (NULL: none). */
-static void fill(const struct conv3_loops *l, const struct picture *p, const uint16_t *a, const uint16_t *b, int64_t h,
-                 int64_t w, int64_t c, int64_t element, uint16_t *to)
+static void fill(const struct conv3_loops *l, const struct picture *p, const uint16_t *a,
+                 const uint16_t *b, int64_t h, int64_t w, int64_t c, int64_t element, uint16_t *to)
 {
     for (int64_t r = 0; r < p->rows; r++) {
         const int64_t y = p->first_row + r;
@@ -194,8 +195,7 @@ void conv3_forward(const struct conv3 *c, const uint16_t *x, const uint16_t *wei
             for (int t = 0; t < TAPS; t++) {
                 const int64_t kx = t % 3;
                 s.tap[t] = t;
-                s.offset[t] = t / 3 * p.row +
-                              (kx % c->stride * p.columns + kx / c->stride) * VEC;
+                s.offset[t] = t / 3 * p.row + (kx % c->stride * p.columns + kx / c->stride) * VEC;
             }
             sweep_run(l, &s, scratch, weights, y + (n * c->oh + r) * c->ow * c->oc);
         }
@@ -235,11 +235,11 @@ static int64_t data_rows(const struct conv3 *c)
 }
 
 /* Rows q to q + rows of one (a, b); the picture begins `behind` rows before q. */
-static void data_class(const struct conv3_loops *l, const struct conv3 *c, const struct picture *p, int64_t q, int64_t a,
-                       int64_t b, const uint16_t *from, const uint16_t *weights, uint16_t *dx)
+static void data_class(const struct conv3_loops *l, const struct conv3 *c, const struct picture *p,
+                       int64_t q, int64_t a, int64_t b, const uint16_t *from,
+                       const uint16_t *weights, uint16_t *dx)
 {
-    const int64_t m = behind(c), q_first = first_q(c, c->top, a),
-                  first = q > q_first ? q : q_first,
+    const int64_t m = behind(c), q_first = first_q(c, c->top, a), first = q > q_first ? q : q_first,
                   end = least(q + p->rows - m, end_q(c, c->top, a, c->h)),
                   left = first_q(c, c->left, b);
     struct sweep s = {.blocks = c->oc / VEC,
@@ -252,13 +252,13 @@ static void data_class(const struct conv3_loops *l, const struct conv3 *c, const
                       .to_row = c->stride * c->w * c->ic,
                       .to_pixel = c->stride * c->ic};
     for (int64_t ky = a; ky < 3; ky += c->stride)
-        for (int64_t kx = b; kx < 3; kx += c->stride) {
+        for (int64_t kx = b + (2 - b) / c->stride * c->stride; kx >= b; kx -= c->stride) {
             s.tap[s.n_taps] = ky * 3 + kx;
-            s.offset[s.n_taps++] =
-                (m - ky / c->stride) * p->row + (m - kx / c->stride) * VEC;
+            s.offset[s.n_taps++] = (m - ky / c->stride) * p->row + (m - kx / c->stride) * VEC;
         }
     const int64_t y = c->stride * first + a - c->top, x = c->stride * left + b - c->left;
-    sweep_run(l, &s, from + (first - q) * p->row + left * VEC, weights, dx + (y * c->w + x) * c->ic);
+    sweep_run(l, &s, from + (first - q) * p->row + left * VEC, weights,
+              dx + (y * c->w + x) * c->ic);
 }
 
 void conv3_data(const struct conv3 *c, const uint16_t *dy, const uint16_t *weights, uint16_t *dx,
@@ -316,8 +316,9 @@ static struct group largest_group(const struct conv3 *c)
     return group_of(c, pairs < 1 ? 1 : pairs, c->oh);
 }
 
-static void fill_group(const struct conv3_loops *l, const struct conv3 *c, struct group *g, int64_t sample, int64_t row,
-                       const uint16_t *x, const uint16_t *dy, uint16_t *to_x, uint16_t *to_dy)
+static void fill_group(const struct conv3_loops *l, const struct conv3 *c, struct group *g,
+                       int64_t sample, int64_t row, const uint16_t *x, const uint16_t *dy,
+                       uint16_t *to_x, uint16_t *to_dy)
 {
     const int64_t x_size = c->h * c->w * c->ic, dy_size = c->oh * c->ow * c->oc;
     g->x.first_row = row * c->stride - c->top;
@@ -332,8 +333,8 @@ static void fill_group(const struct conv3_loops *l, const struct conv3 *c, struc
     }
 }
 
-static void add_group(const struct conv3_loops *l, const struct conv3 *c, const struct group *g, const uint16_t *x,
-                      const uint16_t *dy, float *sum)
+static void add_group(const struct conv3_loops *l, const struct conv3 *c, const struct group *g,
+                      const uint16_t *x, const uint16_t *dy, float *sum)
 {
     const struct product j = {.pairs = g->pairs,
                               .rows = g->rows,
@@ -346,8 +347,8 @@ static void add_group(const struct conv3_loops *l, const struct conv3 *c, const 
                               .to_channel = TAPS * c->ic};
     for (int64_t i = 0; i < c->ic; i += VEC)
         for (int64_t kx = 0; kx < 3; kx++) {
-            const uint16_t *from = x + i / VEC * g->x.block +
-                                   (kx % c->stride * g->x.columns + kx / c->stride) * PAIRS;
+            const uint16_t *from =
+                x + i / VEC * g->x.block + (kx % c->stride * g->x.columns + kx / c->stride) * PAIRS;
             for (int64_t o = 0; o < c->oc; o += PRODUCT_CHANNELS)
                 l->product(&j, from, dy + o / VEC * g->dy.block + o % VEC * 2,
                            sum + (o * 3 + kx) * 3 * c->ic + i);
@@ -362,8 +363,8 @@ void conv3_weights(const struct conv3 *c, const uint16_t *x, const uint16_t *dy,
     uint16_t *to_x = scratch, *to_dy = to_x + most.pairs * most.x_pair;
     for (int64_t n = 0; n < c->n; n += 2 * most.pairs)
         for (int64_t r = 0; r < c->oh; r += most.rows) {
-            struct group g = group_of(c, least(most.pairs, (c->n - n + 1) / 2),
-                                      least(most.rows, c->oh - r));
+            struct group g =
+                group_of(c, least(most.pairs, (c->n - n + 1) / 2), least(most.rows, c->oh - r));
             fill_group(l, c, &g, n, r, x, dy, to_x, to_dy);
             add_group(l, c, &g, to_x, to_dy, sum);
         }
@@ -413,8 +414,8 @@ size_t conv3_scratch(const struct conv3 *c)
                          data = data_picture(c, data_rows(c));
     const struct group g = largest_group(c);
     int64_t most = forward.block * c->ic / VEC * (int64_t)sizeof(uint16_t);
-    const int64_t others[] = {data.block * c->oc / VEC * (int64_t)sizeof(uint16_t),
-                              group_bytes(&g), TAPS * VEC * c->ic * (int64_t)sizeof(uint16_t)};
+    const int64_t others[] = {data.block * c->oc / VEC * (int64_t)sizeof(uint16_t), group_bytes(&g),
+                              TAPS * VEC * c->ic * (int64_t)sizeof(uint16_t)};
     for (int i = 0; i < 3; i++)
         most = others[i] > most ? others[i] : most;
     return (size_t)most;

@@ -62,6 +62,44 @@ KERNEL_INLINE void ISA(tile)(const struct sweep *s, const uint16_t *from, const 
             ISA(vec_store)(to, p * s->to_pixel + v * VEC, sum[p][v], true);
 }
 
+/* 16 pixels x one vector, where taps come in threes whose pixels lie side by side: a pixel that was
+ * loaded serves three outputs. */
+static void ISA(tile_threes)(const struct sweep *s, const uint16_t *from, const uint16_t *weights,
+                             uint16_t *to)
+{
+    vec sum[MAX_PIXELS + 2];
+#pragma GCC unroll 18
+    for (int p = 0; p < MAX_PIXELS + 2; p++)
+        sum[p] = (vec){0};
+    for (int t = 0; t < s->n_taps; t += 3) {
+        const uint16_t *x = from + s->offset[t];
+        const uint16_t *w[3];
+        for (int i = 0; i < 3; i++)
+            w[i] = weights + s->tap[t + i] * s->blocks * BLOCK_WEIGHTS;
+        for (int64_t b = 0; b < s->blocks; b++, x += s->block) {
+            for (int k = 0; k < VEC / 2; k++) {
+                uvec f[3];
+#pragma GCC unroll 3
+                for (int i = 0; i < 3; i++)
+                    f[i] = ISA(pairs_load)(w[i] + b * BLOCK_WEIGHTS + k * PAIRS);
+#pragma GCC unroll 18
+                for (int p = 0; p < MAX_PIXELS + 2; p++) {
+                    const uvec pair = ISA(pair_splat)(x + p * VEC + k * 2);
+                    if (p < MAX_PIXELS)
+                        sum[p] = ISA(dot)(sum[p], pair, f[0]);
+                    if (p >= 1 && p < MAX_PIXELS + 1)
+                        sum[p - 1] = ISA(dot)(sum[p - 1], pair, f[1]);
+                    if (p >= 2)
+                        sum[p - 2] = ISA(dot)(sum[p - 2], pair, f[2]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < MAX_PIXELS; p++)
+        ISA(vec_store)(to, p * s->to_pixel, sum[p], true);
+}
+
 static void ISA(tile_narrow)(const struct sweep *s, const uint16_t *from, const uint16_t *weights,
                              uint16_t *to)
 {
@@ -120,6 +158,19 @@ static void ISA(gather)(const uint16_t *from, int64_t step, int64_t n, uint16_t 
         memcpy(to + i * VEC, from + i * step, VEC * sizeof(*to));
 }
 
+KERNEL_INLINE uvec ISA(interleave)(hvec even, hvec odd)
+{
+#ifdef ISA_HAS_BF16
+    const uvec both = {0x00200000, 0x00210001, 0x00220002, 0x00230003, 0x00240004, 0x00250005,
+                       0x00260006, 0x00270007, 0x00280008, 0x00290009, 0x002a000a, 0x002b000b,
+                       0x002c000c, 0x002d000d, 0x002e000e, 0x002f000f};
+    return (uvec)_mm512_permutex2var_epi16(_mm512_castsi256_si512((__m256i)even), (__m512i)both,
+                                           _mm512_castsi256_si512((__m256i)odd));
+#else
+    return __builtin_convertvector(even, uvec) | __builtin_convertvector(odd, uvec) << 16;
+#endif
+}
+
 /* The same of two samples, interleaved; b NULL: zeros. */
 static void ISA(gather_pairs)(const uint16_t *a, const uint16_t *b, int64_t step, int64_t n,
                               uint16_t *to)
@@ -129,14 +180,13 @@ static void ISA(gather_pairs)(const uint16_t *a, const uint16_t *b, int64_t step
         memcpy(&even, a + i * step, sizeof(even));
         if (b)
             memcpy(&odd, b + i * step, sizeof(odd));
-        const uvec pairs =
-            __builtin_convertvector(even, uvec) | __builtin_convertvector(odd, uvec) << 16;
+        const uvec pairs = ISA(interleave)(even, odd);
         memcpy(to + i * PAIRS, &pairs, sizeof(pairs));
     }
 }
 
 static const struct conv3_loops ISA(loops) = {
-    {ISA(tile_narrow), ISA(tile_middle), ISA(tile_wide)},
+    {ISA(tile_narrow), ISA(tile_middle), ISA(tile_wide), ISA(tile_threes)},
     ISA(product),
     ISA(gather),
     ISA(gather_pairs),

@@ -97,7 +97,8 @@ struct slot {
     struct prim *unpack; /* acc -> net->plain, when acc is not laid out as the parameter */
     int n_packs;
     struct prim *packs[MAX_PACKS]; /* value -> a form that oneDNN reads */
-    /* Those of an operator with kernels of its own, NULL: none. from: value; [acc_n] -> net->plain */
+    /* Those of an operator with kernels of its own, NULL: none. from: value; [acc_n] -> net->plain
+     */
     void (*own_pack)(const void *own, const struct lane *lane, const float *from);
     void (*own_unpack)(const void *own, const float *from, float *to);
     const void *own; /* in the network's arena */

@@ -123,7 +123,8 @@ static int pack_weights(struct lane *lane, struct err *err)
                 return rc;
         }
         if (slot->own_pack)
-            slot->own_pack(slot->own, lane, slot->scaled >= 0 ? lane_at(lane, slot->scaled) : param->value);
+            slot->own_pack(slot->own, lane,
+                           slot->scaled >= 0 ? lane_at(lane, slot->scaled) : param->value);
     }
     return 0;
 }

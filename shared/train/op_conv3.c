@@ -1,4 +1,5 @@
-/* 3x3 convolutions in bf16 by kernels of our own (kernel_conv3.h), for the shapes that fill them. */
+/* 3x3 convolutions in bf16 by kernels of our own (kernel_conv3.h), for the shapes that fill them.
+ */
 #include <string.h>
 
 #include "shared/train/kernel_conv3.h"
@@ -72,8 +73,8 @@ static int own_backward(const struct tape_op *op, struct lane *lane, struct err 
     conv3_weights(&v->shape, lane_at(lane, lane->net->vals[op->in[0]].data), dy, sum,
                   lane->scratch);
     if (op->in_grad[0] >= 0)
-        conv3_data(&v->shape, dy, lane_at(lane, v->backward_weights),
-                   lane_at(lane, op->in_grad[0]), lane->scratch);
+        conv3_data(&v->shape, dy, lane_at(lane, v->backward_weights), lane_at(lane, op->in_grad[0]),
+                   lane->scratch);
     return 0;
 }
 
