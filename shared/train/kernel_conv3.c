@@ -27,8 +27,9 @@ struct picture {
 /* One pass over outputs: out[r, q] = sum over taps of in[r, q + tap's offset]. */
 struct sweep {
     int64_t blocks, block, row; /* of the input: blocks of 16 channels, pitches */
-    int n_taps;
+    int n_taps, begin, end;     /* all, by their rows; those of the row in hand */
     int64_t offset[TAPS], tap[TAPS];
+    int64_t line[TAPS], line_step, lines; /* source row of the first output row, of how many */
     int64_t vector; /* from the weights of 16 output channels to the next ones' */
     int64_t rows, columns, channels;
     int64_t to_row, to_pixel;
@@ -37,6 +38,7 @@ struct sweep {
 struct product {
     int64_t pairs, rows, columns;
     int64_t x_pair, x_row, x_tap, dy_pair;
+    int64_t line, line_step, lines; /* source row of the first tap and output row, of how many */
     int64_t to_tap, to_channel;
 };
 
@@ -83,20 +85,39 @@ bool conv3_fits(const struct conv3 *c)
            c->left <= 2 && tile_of(c->oc, c->ow) >= 0 && tile_of(c->ic, c->w / c->stride) >= 0;
 }
 
+/* Leaves out the taps that find nothing but the border in output row r. */
+static void choose_taps(struct sweep *s, int64_t r)
+{
+    s->begin = 0;
+    s->end = s->n_taps;
+    for (; s->begin < s->end; s->begin++) {
+        const int64_t line = s->line[s->begin] + r * s->line_step;
+        if (line >= 0 && line < s->lines)
+            break;
+    }
+    for (; s->end > s->begin; s->end--) {
+        const int64_t line = s->line[s->end - 1] + r * s->line_step;
+        if (line >= 0 && line < s->lines)
+            break;
+    }
+}
+
 /* A row's last tile overlaps the one before it where the width is no multiple: the same sums. */
-static void sweep_run(const struct conv3_loops *l, const struct sweep *s, const uint16_t *from,
+static void sweep_run(const struct conv3_loops *l, struct sweep *s, const uint16_t *from,
                       const uint16_t *weights, uint16_t *to)
 {
     const int tile = tile_of(s->channels, s->columns);
     tile_fn *run = l->tile[tile == 0 && s->n_taps == TAPS ? 3 : tile];
     const int64_t pixels = tiles[tile].pixels;
     for (int64_t c = 0; c < s->channels; c += tiles[tile].vecs * VEC)
-        for (int64_t r = 0; r < s->rows; r++)
+        for (int64_t r = 0; r < s->rows; r++) {
+            choose_taps(s, r);
             for (int64_t i = 0; i < s->columns; i += pixels) {
                 const int64_t q = least(i, s->columns - pixels);
                 run(s, from + r * s->row + q * VEC, weights + c / VEC * s->vector,
                     to + r * s->to_row + q * s->to_pixel + c);
             }
+        }
 }
 
 /* ---- pictures in scratch memory ---- */
@@ -191,10 +212,13 @@ void conv3_forward(const struct conv3 *c, const uint16_t *x, const uint16_t *wei
                               .columns = c->ow,
                               .channels = c->oc,
                               .to_row = c->ow * c->oc,
-                              .to_pixel = c->oc};
+                              .to_pixel = c->oc,
+                              .line_step = c->stride,
+                              .lines = c->h};
             for (int t = 0; t < TAPS; t++) {
                 const int64_t kx = t % 3;
                 s.tap[t] = t;
+                s.line[t] = p.first_row + t / 3;
                 s.offset[t] = t / 3 * p.row + (kx % c->stride * p.columns + kx / c->stride) * VEC;
             }
             sweep_run(l, &s, scratch, weights, y + (n * c->oh + r) * c->ow * c->oc);
@@ -250,10 +274,13 @@ static void data_class(const struct conv3_loops *l, const struct conv3 *c, const
                       .columns = end_q(c, c->left, b, c->w) - left,
                       .channels = c->ic,
                       .to_row = c->stride * c->w * c->ic,
-                      .to_pixel = c->stride * c->ic};
+                      .to_pixel = c->stride * c->ic,
+                      .line_step = 1,
+                      .lines = c->oh};
     for (int64_t ky = a; ky < 3; ky += c->stride)
         for (int64_t kx = b + (2 - b) / c->stride * c->stride; kx >= b; kx -= c->stride) {
             s.tap[s.n_taps] = ky * 3 + kx;
+            s.line[s.n_taps] = first - ky / c->stride;
             s.offset[s.n_taps++] = (m - ky / c->stride) * p->row + (m - kx / c->stride) * VEC;
         }
     const int64_t y = c->stride * first + a - c->top, x = c->stride * left + b - c->left;
@@ -343,6 +370,9 @@ static void add_group(const struct conv3_loops *l, const struct conv3 *c, const 
                               .x_row = c->stride * g->x.row,
                               .x_tap = g->x.row,
                               .dy_pair = g->dy_pair,
+                              .line = g->x.first_row,
+                              .line_step = c->stride,
+                              .lines = c->h,
                               .to_tap = c->ic,
                               .to_channel = TAPS * c->ic};
     for (int64_t i = 0; i < c->ic; i += VEC)

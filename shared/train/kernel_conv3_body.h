@@ -36,7 +36,7 @@ KERNEL_INLINE void ISA(tile)(const struct sweep *s, const uint16_t *from, const 
 #pragma GCC unroll 4
         for (int v = 0; v < V; v++)
             sum[p][v] = (vec){0};
-    for (int t = 0; t < s->n_taps; t++) {
+    for (int t = s->begin; t < s->end; t++) {
         const uint16_t *x = from + s->offset[t];
         const uint16_t *w = weights + s->tap[t] * s->blocks * BLOCK_WEIGHTS;
         for (int64_t b = 0; b < s->blocks; b++, x += s->block, w += BLOCK_WEIGHTS) {
@@ -71,7 +71,7 @@ static void ISA(tile_threes)(const struct sweep *s, const uint16_t *from, const 
 #pragma GCC unroll 18
     for (int p = 0; p < MAX_PIXELS + 2; p++)
         sum[p] = (vec){0};
-    for (int t = 0; t < s->n_taps; t += 3) {
+    for (int t = s->begin; t < s->end; t += 3) {
         const uint16_t *x = from + s->offset[t];
         const uint16_t *w[3];
         for (int i = 0; i < 3; i++)
@@ -118,7 +118,26 @@ static void ISA(tile_wide)(const struct sweep *s, const uint16_t *from, const ui
     ISA(tile)(s, from, weights, to, 4, 4);
 }
 
-/* The gradients of three taps in a column, 16 input and 8 output channels. */
+/* A row of outputs: the taps from `begin` to `end` of a column, 16 input and 8 output channels. */
+KERNEL_INLINE void ISA(product_row)(vec sum[3][PRODUCT_CHANNELS], const struct product *j,
+                                    const uint16_t *x, const uint16_t *dy, int begin, int end)
+{
+    for (int64_t p = 0; p < j->columns; p++, x += PAIRS, dy += PAIRS) {
+        uvec f[3];
+#pragma GCC unroll 3
+        for (int k = begin; k < end; k++)
+            f[k] = ISA(pairs_load)(x + k * j->x_tap);
+#pragma GCC unroll 8
+        for (int o = 0; o < PRODUCT_CHANNELS; o++) {
+            const uvec pair = ISA(pair_splat)(dy + 2 * o);
+#pragma GCC unroll 3
+            for (int k = begin; k < end; k++)
+                sum[k][o] = ISA(dot)(sum[k][o], f[k], pair);
+        }
+    }
+}
+
+/* Rows at the edge leave out the tap that finds zeros alone. */
 static void ISA(product)(const struct product *j, const uint16_t *x, const uint16_t *dy, float *to)
 {
     vec sum[3][PRODUCT_CHANNELS];
@@ -128,21 +147,15 @@ static void ISA(product)(const struct product *j, const uint16_t *x, const uint1
         for (int o = 0; o < PRODUCT_CHANNELS; o++)
             sum[k][o] = ISA(vec_load)(to, k * j->to_tap + o * j->to_channel, false);
     for (int64_t i = 0; i < j->pairs * j->rows; i++) {
-        const uint16_t *a = x + i / j->rows * j->x_pair + i % j->rows * j->x_row;
-        const uint16_t *b = dy + i / j->rows * j->dy_pair + i % j->rows * j->columns * PAIRS;
-        for (int64_t p = 0; p < j->columns; p++, a += PAIRS, b += PAIRS) {
-            uvec f[3];
-#pragma GCC unroll 3
-            for (int k = 0; k < 3; k++)
-                f[k] = ISA(pairs_load)(a + k * j->x_tap);
-#pragma GCC unroll 8
-            for (int o = 0; o < PRODUCT_CHANNELS; o++) {
-                const uvec pair = ISA(pair_splat)(b + 2 * o);
-#pragma GCC unroll 3
-                for (int k = 0; k < 3; k++)
-                    sum[k][o] = ISA(dot)(sum[k][o], f[k], pair);
-            }
-        }
+        const int64_t pair = i / j->rows, r = i % j->rows, line = j->line + r * j->line_step;
+        const uint16_t *a = x + pair * j->x_pair + r * j->x_row;
+        const uint16_t *b = dy + pair * j->dy_pair + r * j->columns * PAIRS;
+        if (line == -1 && j->lines > 1)
+            ISA(product_row)(sum, j, a, b, 1, 3);
+        else if (line >= 0 && line + 2 == j->lines)
+            ISA(product_row)(sum, j, a, b, 0, 2);
+        else
+            ISA(product_row)(sum, j, a, b, 0, 3);
     }
 #pragma GCC unroll 3
     for (int k = 0; k < 3; k++)
