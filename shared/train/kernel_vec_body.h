@@ -1,12 +1,22 @@
 /* Loads, stores and masks of vectors; included once for each instruction set (kernel_vec.h). */
 
+/* gcc 14 converts a vector of 512 bits in halves. */
+KERNEL_INLINE uvec ISA(widen)(hvec h)
+{
+#ifdef ISA_HAS_BF16
+    return (uvec)_mm512_cvtepu16_epi32((__m256i)h);
+#else
+    return __builtin_convertvector(h, uvec);
+#endif
+}
+
 KERNEL_INLINE vec ISA(vec_load)(const void *from, int64_t at, bool half)
 {
     vec x;
     if (half) {
         hvec h;
         memcpy(&h, (const uint16_t *)from + at, sizeof(h));
-        x = (vec)(__builtin_convertvector(h, uvec) << 16);
+        x = (vec)(ISA(widen)(h) << 16);
     } else {
         memcpy(&x, (const float *)from + at, sizeof(x));
     }
@@ -41,10 +51,15 @@ KERNEL_INLINE vec ISA(vec_splat)(float x)
     return x - (vec){0};
 }
 
+/* A NaN stays one. */
 KERNEL_INLINE vec ISA(vec_clamp)(vec x, vec low, vec high)
 {
+#ifdef ISA_HAS_BF16
+    return (vec)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)low, (__m512)x));
+#else
     const ivec below = x < low;
     x = (vec)(((ivec)x & ~below) | ((ivec)low & below));
     const ivec above = x > high;
     return (vec)(((ivec)x & ~above) | ((ivec)high & above));
+#endif
 }

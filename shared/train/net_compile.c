@@ -536,15 +536,18 @@ static int64_t divisor_between(int64_t batch, int64_t low, int64_t high)
     return 0;
 }
 
-/* So many samples that such a tensor fills half of a core's own cache; at least 8, and so few that
- * every lane has work. */
+/* Norms take their statistics over a slice: 64 samples where every lane then has work and such a
+ * tensor of a slice has no more than a core's share of the last cache, else as many as that takes,
+ * but 8. A function of the network, batch, threads and precision alone. */
+enum { SLICE_SAMPLES = 64, SLICE_LEAST = 8, SLICE_BYTES = 4 << 20 };
+
 static int64_t choose_slice(const struct train_net *net, int64_t sample_bytes)
 {
     int64_t batch = net->options.batch, most = batch / net->options.threads;
-    long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    int64_t fits = (cache > 0 ? cache : 1 << 20) / 2 / sample_bytes;
+    int64_t fits = SLICE_BYTES / sample_bytes;
+    fits = fits > SLICE_SAMPLES ? SLICE_SAMPLES : fits;
     most = most < 1 ? 1 : most;
-    int64_t least = most < 8 ? most : 8;
+    int64_t least = most < SLICE_LEAST ? most : SLICE_LEAST;
     fits = fits < least ? least : fits > most ? most : fits;
     int64_t d = divisor_between(batch, least, fits);
     for (int64_t above = fits; d == 0 && above <= most; above++)

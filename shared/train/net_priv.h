@@ -87,6 +87,7 @@ struct prim {
 /* How an operator uses a parameter: what is made of it before a step, and how its gradient comes
  * back after it. */
 enum { MAX_PACKS = 3 };
+struct lane;
 struct slot {
     int param;
     float scale; /* the operator computes with scale * value: `scaled`, where it is not 1 */
@@ -96,12 +97,16 @@ struct slot {
     struct prim *unpack; /* acc -> net->plain, when acc is not laid out as the parameter */
     int n_packs;
     struct prim *packs[MAX_PACKS]; /* value -> a form that oneDNN reads */
+    /* Those of an operator with kernels of its own, NULL: none. from: value; [acc_n] -> net->plain
+     */
+    void (*own_pack)(const void *own, const struct lane *lane, const float *from);
+    void (*own_unpack)(const void *own, const float *from, float *to);
+    const void *own; /* in the network's arena */
 };
 
 /* ---- operators ---- */
 
 struct tape_op;
-struct lane;
 struct compiler;
 
 struct op_kind {
@@ -264,6 +269,9 @@ int64_t val_offset(const struct val *v, int64_t i);
 typedef int make_op(struct compiler *c, const struct node *node, struct err *err);
 make_op make_conv, make_gemm, make_norm, make_unary, make_binary, make_global_pool, make_move,
     make_alias, make_pool, make_lrn, make_dropout, make_prelu, make_conv_transpose;
+/* 1: made; 0: not one for it. */
+int make_conv3(struct compiler *c, const struct node *node, const struct window *w,
+               struct err *err);
 int make_input(struct compiler *c, int value, struct err *err);
 int make_output(struct compiler *c, int value, struct output *ret, struct err *err);
 

@@ -122,6 +122,9 @@ static int pack_weights(struct lane *lane, struct err *err)
             if (rc < 0)
                 return rc;
         }
+        if (slot->own_pack)
+            slot->own_pack(slot->own, lane,
+                           slot->scaled >= 0 ? lane_at(lane, slot->scaled) : param->value);
     }
     return 0;
 }
@@ -220,6 +223,10 @@ static int reduce_slot(struct lane *lane, const struct slot *slot, bool first, s
         int rc = prim_run(slot->unpack, lane, err);
         if (rc < 0)
             return rc;
+        sum = lane_at(lane, net->plain);
+    }
+    if (slot->own_unpack) {
+        slot->own_unpack(slot->own, sum, lane_at(lane, net->plain));
         sum = lane_at(lane, net->plain);
     }
     struct train_param *p = &lane->net->params[slot->param];

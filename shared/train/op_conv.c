@@ -368,6 +368,9 @@ int make_conv(struct compiler *c, const struct node *node, struct err *err)
     for (int d = 0; d < v.w.rank; d++)
         if (v.w.pad_begin[d] < 0 || v.w.pad_end[d] < 0 || v.w.out[d] <= 0)
             return compile_refuse(node, err, "negative pads");
+    rc = make_conv3(c, node, &v.w, err);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
     int64_t n = shape_elements(&w->shape), g = v.w.group;
     v.group = g;
     v.oc = w->shape.dim[0];
