@@ -42,7 +42,7 @@ struct run {
     const struct batch *batch; /* of the step that is going on */
     char *text;                /* the settings */
 
-    int64_t per_epoch, steps;
+    int64_t per_epoch, steps, last; /* last: of this part; steps: of the schedule */
     struct train_position at;
     struct train_epoch *curve; /* [epochs] */
     int64_t began_ns, epoch_began_ns, saved_ns;
@@ -208,6 +208,8 @@ static int save(struct run *r, struct err *err)
     const struct checkpoint c = checkpoint_of(r);
     int rc = checkpoint_write(r->options->checkpoint, &c, err);
     r->saved_ns = clock_now_ns(NULL);
+    if (rc == 0 && r->options->saved)
+        rc = r->options->saved(r->options->saved_ctx, err);
     return rc < 0 ? err_wrap(err, "writing the checkpoint") : 0;
 }
 
@@ -221,9 +223,9 @@ static int restore(struct run *r, struct err *err)
     int rc = checkpoint_read(path, &c, &curve, err);
     if (rc < 0)
         return rc;
-    if (c.position.n_epochs > r->options->epochs || c.position.step > r->steps) {
+    if (c.position.n_epochs > r->options->epochs || c.position.step > r->last) {
         free(curve);
-        return err_set(err, ERR_DATA_LOSS, "%s: it is beyond the end of the run", path);
+        return err_set(err, ERR_FAILED_PRECONDITION, "the checkpoint is beyond the end of the run");
     }
     memcpy(r->curve, curve, (size_t)c.position.n_epochs * sizeof(*curve));
     free(curve);
@@ -322,6 +324,15 @@ static int export_now(struct run *r, struct graph **ret, struct err *err)
     return rc;
 }
 
+static int ask_to_stop(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    const struct train_options *o = ((const struct run *)ctx)->options;
+    (void)done, (void)total, (void)err;
+    if (o->stop)
+        o->stop(o->stop_ctx);
+    return 0;
+}
+
 static int evaluate(struct run *r, double *ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
@@ -329,7 +340,9 @@ static int evaluate(struct run *r, double *ret, struct err *err)
     _cleanup_(freep) int32_t *labels = NULL;
     _cleanup_(freep) float *logits = NULL;
     const struct infer_options options = {.threads = r->options->threads,
-                                          .precision = PRECISION_FP32};
+                                          .precision = PRECISION_FP32,
+                                          .progress = ask_to_stop,
+                                          .progress_ctx = r};
     struct infer_metrics metrics;
     *ret = NAN;
     if (dataset_count(r->ds, PART_SEARCH) < 1 || dataset_classes(r->ds) < 1)
@@ -359,7 +372,7 @@ static bool is_evaluated(const struct run *r, int64_t epoch)
     const int every = r->options->evaluate_every;
     if (every < 0)
         return false;
-    return epoch + 1 == r->options->epochs || (every > 0 && (epoch + 1) % every == 0);
+    return (epoch + 1) * r->per_epoch == r->last || (every > 0 && (epoch + 1) % every == 0);
 }
 
 static int end_epoch(struct run *r, double rate, struct err *err)
@@ -403,7 +416,7 @@ static int report(struct run *r, double rate, const struct train_epoch *finished
         .rate = rate,
         .images_per_second = finished ? finished->images_per_second : seen / epoch_seconds,
         .seconds = seconds,
-        .left = seconds / (double)r->at.step * (double)(r->steps - r->at.step),
+        .left = seconds / (double)r->at.step * (double)(r->last - r->at.step),
         .finished = finished,
     };
     if (dataset_classes(r->ds) < 1)
@@ -427,7 +440,7 @@ static int loop(struct run *r, struct err *err)
 {
     const struct train_options *o = r->options;
     const double every = o->checkpoint_seconds > 0 ? o->checkpoint_seconds : CHECKPOINT_SECONDS;
-    while (r->at.step < r->steps) {
+    while (r->at.step < r->last) {
         double rate = 0;
         const struct train_epoch *finished = NULL;
         int rc = step(r, &rate, err);
@@ -439,12 +452,12 @@ static int loop(struct run *r, struct err *err)
             rc = report(r, rate, finished, err);
         if (rc < 0)
             return rc;
-        if (o->stop && r->at.step < r->steps && o->stop(o->stop_ctx))
+        if (o->stop && r->at.step < r->last && o->stop(o->stop_ctx))
             return stopped(r, err);
         if (since(r->saved_ns) >= every && (rc = save(r, err)) < 0)
             return rc;
     }
-    return 0;
+    return r->last < r->steps ? save(r, err) : 0;
 }
 
 /* A teacher that looked at other pictures teaches noise. */
@@ -575,11 +588,13 @@ static int open_run(const struct graph *g, struct run *r, struct err *err)
     };
     r->per_epoch = batches_per_epoch(&r->settings);
     r->steps = r->per_epoch * o->epochs;
+    r->last =
+        o->stop_after > 0 && o->stop_after < o->epochs ? r->per_epoch * o->stop_after : r->steps;
     rc = check_views(r, err);
     if (rc == 0)
         rc = restore(r, err);
     if (rc == 0)
-        rc = batches_open(&r->settings, r->at.step, r->steps, &r->batches, err);
+        rc = batches_open(&r->settings, r->at.step, r->last, &r->batches, err);
     return rc;
 }
 

@@ -55,19 +55,24 @@ struct train_options {
     int64_t slice;
     enum precision precision;
 
+    int stop_after; /* end after so many epochs of the schedule, evaluated and exported, with the
+                       checkpoint up to date: another run with more goes on from there; 0: all */
     int evaluate_every; /* epochs between looks at the search part; 0: never but at the end;
                            negative: not at all */
 
     const char *identity; /* what else tells this run from others (hashes of model and data, ...) as
                              lines key=value; may be NULL */
-    const char *checkpoint;    /* file; NULL: none */
-    double checkpoint_seconds; /* 0: 300 */
-    bool resume;               /* from the checkpoint, where it is there */
+    const char *checkpoint;                   /* file; NULL: none */
+    double checkpoint_seconds;                /* between two of them; 0: 300 */
+    int (*saved)(void *ctx, struct err *err); /* the checkpoint has been written; may be NULL */
+    void *saved_ctx;
+    bool resume; /* from the checkpoint, where it is there */
 
     /* A step has been done; a negative return ends the run as it stands (as a failure). */
     int (*progress)(void *ctx, const struct train_progress *p, struct err *err);
     void *progress_ctx;
-    bool (*stop)(void *ctx); /* asked after each step; may be NULL */
+    bool (*stop)(void *ctx); /* asked after each step, and while the search part is looked at (the
+                                run stops behind it); may be NULL */
     void *stop_ctx;
 };
 /* ResNet's usual recipe for small pictures: 80 epochs of 128, SGD 0.1 cosine, decay 5e-4, crop 4,
