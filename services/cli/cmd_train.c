@@ -107,6 +107,7 @@ static void show_epoch_json(const struct train_progress *p)
     yyjson_mut_obj_add_sint(doc, root, "epoch", p->finished->epoch + 1);
     yyjson_mut_obj_add_sint(doc, root, "epochs", p->epochs);
     add_real(doc, root, "loss", p->loss);
+    add_real(doc, root, "feature_loss", p->feature_loss);
     add_real(doc, root, "accuracy", p->accuracy);
     add_real(doc, root, "search_accuracy", p->finished->search_accuracy);
     add_real(doc, root, "rate", p->rate);
@@ -120,6 +121,8 @@ static void show_epoch(const struct train_progress *p)
     char left[32];
     printf("epoch %3lld of %lld  loss %.4f", (long long)p->finished->epoch + 1,
            (long long)p->epochs, p->loss);
+    if (isfinite(p->feature_loss))
+        printf("  features %.4f", p->feature_loss);
     if (isfinite(p->accuracy))
         printf("  train %5.2f %%", 100 * p->accuracy);
     if (isfinite(p->finished->search_accuracy))
@@ -155,6 +158,13 @@ static int show_progress(void *ctx, const struct train_progress *p, struct err *
 
 /* ---- before and after ---- */
 
+static void print_features(const struct train_job *job)
+{
+    _cleanup_(freep) char *pairs = feature_pairs_text(&job->features.pairs);
+    if (job->features.pairs.n && !job->q->json)
+        printf("features       %s\n", pairs ? pairs : "");
+}
+
 static void print_beginning(const struct train_job *job)
 {
     const struct train_request *q = job->q;
@@ -170,6 +180,7 @@ static void print_beginning(const struct train_job *job)
            (long long)dataset_count(job->samples.ds, PART_TRAIN),
            (long long)dataset_count(job->samples.ds, PART_SEARCH),
            (long long)dataset_count(job->samples.ds, PART_TEST));
+    print_features(job);
     fflush(stdout);
 }
 
@@ -313,6 +324,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
               "views of each sample that the teacher answers (default: 8)"),
         REAL("distil", "X", &q.how.distil, 0, 1, "the teacher's share of the loss (default: 1)"),
         REAL("temperature", "T", &q.how.temperature, 0.01, 100, "of both's answers (default: 1)"),
+        TEXT("features", "PAIRS", &q.how.features,
+             "also learn the teacher's features: 'auto', or its values and ours: a=b,c=d"),
+        REAL("feature-weight", "X", &q.how.feature_weight, 0, 1e6,
+             "of the features' loss, beside the rest (default: 1)"),
+        CHOICE("feature-loss", "F", &q.how.feature_loss, "mse|cosine|attention", "default: mse"),
         WHOLE("epochs", "N", &q.how.epochs, 1, 1e6,
               "times through the training part (default: 80)"),
         WHOLE("batch", "N", &q.how.batch, 1, 65536, "samples of a step (default: 128)"),
@@ -370,7 +386,9 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return cli_usage_error(self, "--data is missing: hone train %s", self->usage);
     if (q.how.zero_residual && !q.how.reinit)
         return cli_usage_error(self, "--zero-residual needs --reinit");
-    if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.how.views))
+    if (!q.how.features && q.how.feature_weight > 0)
+        q.how.features = "auto";
+    if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.how.views || q.how.features))
         return cli_usage_error(self, "a teacher's options need --teacher");
     return train(&q);
 }

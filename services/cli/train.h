@@ -27,6 +27,7 @@ struct train_job {
     char *out, *checkpoint, *cache; /* files */
     char data_hash[65];
     char *identity;
+    struct train_features features; /* pairs.n 0: none */
     struct train_options options;
     struct train_result result;
     double teacher_rate; /* samples a second; 0: its logits were there */

@@ -77,6 +77,9 @@ struct recipe inputs_recipe(const Hone__V1__TrainSettings *from)
     how.epochs = whole(from->epochs, how.epochs);
     how.batch = whole(from->batch, how.batch);
     how.evaluate = whole(from->evaluate, how.evaluate);
+    how.features = word(from->features, NULL);
+    how.feature_loss = word(from->feature_loss, how.feature_loss);
+    how.feature_weight = from->feature_weight;
     how.slice = from->slice;
     how.seed = (int64_t)(from->seed & INT64_MAX);
     how.lookahead = from->lookahead;

@@ -23,6 +23,8 @@ struct training {
     struct preprocess pre;
     char *pre_text;
     struct graph *g; /* in training form */
+    struct graph *teacher_graph;
+    struct train_features features;
     char cache[HASH_HEX_BYTES];
     struct teacher *teacher;
     char *checkpoint, *identity, *stage;
@@ -40,6 +42,7 @@ static void training_release(struct training *t)
     message_free(t->q);
     dataset_close(t->ds);
     graph_free(t->g);
+    graph_free(t->teacher_graph);
     teacher_close(t->teacher);
     train_result_release(&t->result);
     free(t->pre_text);
@@ -70,6 +73,7 @@ static void add_epoch(const struct training *t, const struct train_progress *p, 
     strbuf_printf(to, "\"epoch\":%lld,\"epochs\":%lld", (long long)p->epoch + 1,
                   (long long)p->epochs);
     add_number(to, "loss", p->loss);
+    add_number(to, "feature_loss", p->feature_loss);
     add_number(to, "accuracy", p->accuracy);
     add_number(to, "images_per_second", p->images_per_second);
     if (!p->finished)
@@ -156,17 +160,21 @@ static int open_network(struct training *t, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
+static const Hone__V1__Preprocess *teacher_sees(const Hone__V1__TrainTask *q)
+{
+    return q->teacher_preprocess ? q->teacher_preprocess : q->preprocess;
+}
+
 static int open_teacher(struct training *t, struct err *err)
 {
     _cleanup_(freep) char *path = NULL;
     const Hone__V1__TrainTask *q = t->q;
-    const struct teacher_request request = {
-        .network = q->teacher,
-        .data = q->data,
-        .ds = t->ds,
-        .preprocess = q->teacher_preprocess ? q->teacher_preprocess : q->preprocess,
-        .how = &t->how,
-        .augment = &t->options.augment};
+    const struct teacher_request request = {.network = q->teacher,
+                                            .data = q->data,
+                                            .ds = t->ds,
+                                            .preprocess = teacher_sees(q),
+                                            .how = &t->how,
+                                            .augment = &t->options.augment};
     double rate = 0;
     int rc = 0;
     if (!*q->teacher_cache && !*q->teacher)
@@ -181,6 +189,22 @@ static int open_teacher(struct training *t, struct err *err)
         rc = teacher_open(path, &t->teacher, err);
     t->options.teacher = t->teacher;
     return rc < 0 ? err_wrap(err, "teacher's answers") : 0;
+}
+
+/* Whoever learns from features needs the teacher itself. */
+static int open_features(struct training *t, struct err *err)
+{
+    _cleanup_(freep) char *text = NULL;
+    struct preprocess pre;
+    if (!t->how.features)
+        return 0;
+    int rc = inputs_network(t->task->store, t->q->teacher, "teacher", &t->teacher_graph, err);
+    if (rc == 0)
+        rc = inputs_preprocess(teacher_sees(t->q), &pre, &text, err);
+    if (rc == 0)
+        rc = recipe_features(&t->how, t->teacher_graph, &pre, t->g, &t->features, err);
+    t->options.features = &t->features;
+    return rc;
 }
 
 /* ---- the run ---- */
@@ -291,6 +315,7 @@ static int give_curve(const struct training *t, Hone__V1__TrainResult *result, s
         row->rate = from->rate;
         row->seconds = from->seconds;
         row->images_per_second = from->images_per_second;
+        row->feature_loss = from->feature_loss;
         rc = message_append(&result->curve, &result->n_curve, row, err);
         if (rc < 0)
             message_free(row);
@@ -347,6 +372,8 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
         rc = open_network(&t, err);
     if (rc == 0)
         rc = open_teacher(&t, err);
+    if (rc == 0)
+        rc = open_features(&t, err);
     if (rc == 0)
         rc = run(&t, err);
     return rc == 0 ? give(&t, out, err) : rc;

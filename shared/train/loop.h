@@ -14,6 +14,7 @@
  *     pass_simplify(result.graph, err);   // norms folded: ready to be shipped
  *     train_result_release(&result);
  */
+#include "shared/train/batches.h"
 #include "shared/train/checkpoint.h"
 #include "shared/train/loss.h"
 #include "shared/train/optimizer.h"
@@ -25,10 +26,21 @@ struct train_progress {
     int64_t epoch, epochs; /* the one going on, from 0 */
     int64_t step, steps;   /* of this epoch: done, all */
     double loss, accuracy; /* means of this epoch so far; accuracy NAN without labels */
+    double feature_loss;   /* NAN without */
     double rate;
     double images_per_second;           /* of this epoch */
     double seconds, left;               /* spent, estimated */
     const struct train_epoch *finished; /* the epoch that ended with this step; NULL else */
+};
+
+/* A teacher whose features are learned from, too (features.h). */
+struct train_features {
+    const struct graph *teacher; /* as for inference */
+    enum precision precision;
+    struct preprocess pre;
+    enum loss_feature_kind kind;
+    struct feature_pairs pairs;
+    double weight; /* of the mean over the pairs, on top of the rest of the loss */
 };
 
 struct train_options {
@@ -45,6 +57,7 @@ struct train_options {
                          refused; NULL: not compared */
     double distil;    /* the teacher's share of the loss */
     double temperature;
+    const struct train_features *features; /* may be NULL */
 
     double ema;          /* decay of an average that is what is evaluated and exported; 0: none */
     int lookahead;       /* the weights are pulled back to their slow average every so many steps,

@@ -19,6 +19,7 @@ struct recipe recipe_usual(void)
                            .schedule = "cosine",
                            .optimizer = "sgd",
                            .precision = "auto",
+                           .feature_loss = "mse",
                            .epochs = 80,
                            .batch = 128,
                            .evaluate = -1,
@@ -66,6 +67,7 @@ static const struct bound {
     REAL(jitter, 0, 1),
     REAL(temperature, 0.01, 100),
     REAL(distil, 0, 1),
+    REAL(feature_weight, 0, 1e6),
 };
 
 static int check_bounds(const struct recipe *how, struct err *err)
@@ -190,6 +192,22 @@ struct teacher_options recipe_teacher(const struct recipe *how, const struct gra
                                     .precision = quant_is_quantized(teacher) ? PRECISION_AUTO
                                                  : narrow                    ? PRECISION_BF16
                                                                              : PRECISION_FP32};
+}
+
+int recipe_features(const struct recipe *how, const struct graph *teacher,
+                    const struct preprocess *pre, const struct graph *g, struct train_features *ret,
+                    struct err *err)
+{
+    static const char *const kinds[] = {"mse", "cosine", "attention", NULL};
+    const int kind = choose("feature_loss", how->feature_loss, kinds, err);
+    if (kind < 0)
+        return kind;
+    *ret = (struct train_features){.teacher = teacher,
+                                   .precision = recipe_teacher(how, teacher, 1).precision,
+                                   .pre = *pre,
+                                   .kind = (enum loss_feature_kind)kind,
+                                   .weight = how->feature_weight > 0 ? how->feature_weight : 1};
+    return feature_pairs_find(teacher, g, how->features, ret->kind, &ret->pairs, err);
 }
 
 /* ---- the network ---- */

@@ -21,6 +21,9 @@ struct recipe {
     int64_t crop, cutout, time_mask, frequency_mask, time_shift;
     double rate, warmup, decay, momentum; /* negative: the optimizer's or schedule's usual one */
     double clip, shift_rate, norm_momentum, smoothing, mixup, ema, jitter, temperature, distil;
+    /* Features of a teacher (features.h): pairs, NULL: none; mse|cosine|attention; 0: 1 */
+    const char *features, *feature_loss;
+    double feature_weight;
     bool reinit, zero_residual; /* new weights; blocks begin as their shortcuts */
 };
 struct recipe recipe_usual(void);
@@ -43,6 +46,12 @@ char *recipe_identity(const struct recipe *how, const char *model, const char *d
  * their last digits. */
 struct teacher_options recipe_teacher(const struct recipe *how, const struct graph *teacher,
                                       int threads);
+
+/* What is learned from the teacher's features: the pairs that the recipe names or finds between the
+ * teacher and the network as recipe_network gave it, both of which must stay. */
+int recipe_features(const struct recipe *how, const struct graph *teacher,
+                    const struct preprocess *pre, const struct graph *g, struct train_features *ret,
+                    struct err *err);
 
 /* From the graph of train_result to what is given away: norms folded, and written into it how it
  * came about. */

@@ -346,6 +346,23 @@ static void a_teachers_answers_are_asked_for_once(void **state)
     end(store);
 }
 
+static void features_are_learned_from_a_teacher_that_runs_along(void **state)
+{
+    struct on_redis *on = *state;
+    struct asked q;
+    struct store *store = begin();
+    pid_t pid = start(on, NULL);
+    ask(&q);
+    q.settings.seed = 5; /* another network than the teacher, of the same shapes */
+    q.settings.features = (char *)"auto";
+    q.task.teacher = network_name;
+    _cleanup_(message_freep) Hone__V1__TrainResult *r = train(on, "J1", &q);
+    assert_true(r->curve[3]->feature_loss > 0);
+    assert_true(r->curve[3]->feature_loss < r->curve[0]->feature_loss);
+    worker_stop(pid);
+    end(store);
+}
+
 static void refused(struct on_redis *on, const char *job, const struct asked *q, const char *why)
 {
     put(on, job, "train", &q->task);
@@ -386,6 +403,8 @@ static void what_makes_no_sense_is_refused_in_one_sentence(void **state)
     refused(on, "J8", &q, "too few for a batch of 60000");
     ask(&q), q.settings.crop = 99;
     refused(on, "J9", &q, "crop of 99");
+    ask(&q), q.settings.features = (char *)"auto";
+    refused(on, "J13", &q, "the task names no teacher");
     ask(&q), q.task.continue_from = nowhere;
     refused(on, "J10", &q, "continue_from: ");
     ask(&q), q.task.first_epochs = 1;
@@ -407,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_run_ends_and_its_worker_is_free),
         cmocka_unit_test(a_promoted_student_goes_on),
         cmocka_unit_test(a_teachers_answers_are_asked_for_once),
+        cmocka_unit_test(features_are_learned_from_a_teacher_that_runs_along),
         cmocka_unit_test(what_makes_no_sense_is_refused_in_one_sentence),
     };
     drawn_open(&data);
