@@ -73,7 +73,7 @@ static void describe_stage(const struct screen_stage *g, bool bar, struct strbuf
     }
     if (*g->learned)
         strbuf_printf(line, "  %s", g->learned);
-    if (g->rate > 0 && strcmp(g->unit, "s") != 0)
+    if (g->rate > 0 && strcmp(g->unit, "s") != 0 && !(bar && *g->learned))
         strbuf_printf(line, "  %s %s/s", number_text(g->rate, done), g->unit);
     if (g->eta_s > 0)
         strbuf_printf(line, "  %s left", str_seconds(g->eta_s, done));

@@ -28,6 +28,8 @@ int keep_fetch(const struct keep *k, struct err *err)
         return 0;
     if (rc < 0)
         return err_set(err, why.code, "%s", why.message);
+    if (bytes == 0) /* dropped */
+        return 0;
     rc = fs_write_atomic(k->file, data, bytes, err);
     return rc < 0 ? rc : 1;
 }
@@ -39,4 +41,9 @@ int keep_put(const struct keep *k, struct err *err)
     if (rc == 0)
         rc = store_record_put(k->store, k->record, map.data, map.bytes, err);
     return rc == 0 ? failpoint("trainer.kept", err) : rc;
+}
+
+int keep_drop(const struct keep *k, struct err *err)
+{
+    return store_record_put(k->store, k->record, "", 0, err);
 }

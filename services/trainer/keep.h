@@ -19,3 +19,5 @@ int keep_init(struct keep *k, struct store *store, const char *kind, const void 
 int keep_fetch(const struct keep *k, struct err *err);
 /* File -> record. */
 int keep_put(const struct keep *k, struct err *err);
+/* Nobody needs it any more: it is as if nothing had been kept, and takes no room. */
+int keep_drop(const struct keep *k, struct err *err);

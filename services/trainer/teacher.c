@@ -109,7 +109,9 @@ static int build(struct teaching *t, char ret_cache[HASH_HEX_BYTES], double *ret
         rc = store_put_file(t->task->store, t->file, ret_cache, err);
     if (rc == 0)
         rc = fs_write_atomic(t->name_file, ret_cache, HASH_HEX_BYTES - 1, err);
-    return rc == 0 ? keep_put(&t->made, err) : rc;
+    if (rc == 0)
+        rc = keep_put(&t->made, err);
+    return rc == 0 ? keep_drop(&t->begun, err) : rc;
 }
 
 int teacher_cache(struct work_task *task, const struct teacher_request *q,

@@ -167,7 +167,10 @@ static void a_network_learns_and_its_curve_comes_with_it(void **state)
     assert_int_equal(store_has(store, r->network->artifact, NULL), 1);
     assert_string_equal(r->checkpoint, ""); /* there is nothing left to go on to */
     _cleanup_(freep) char *events = job_events(on, "J1");
-    assert_non_null(strstr(events, "\"stage\":\"train student\""));
+    const char *progress = strstr(events, "\"stage\":\"train student\"");
+    assert_non_null(progress);
+    const char *loss = strstr(progress, "\"loss\":");
+    assert_true(loss && loss < strchr(progress, '\n'));
     assert_non_null(strstr(events, "\"type\":\"epoch\",\"epoch\":12,\"epochs\":12,\"loss\":"));
 
     /* the same once more is remembered, its epochs too */
