@@ -107,6 +107,7 @@ static void show_epoch_json(const struct train_progress *p)
     yyjson_mut_obj_add_sint(doc, root, "epoch", p->finished->epoch + 1);
     yyjson_mut_obj_add_sint(doc, root, "epochs", p->epochs);
     add_real(doc, root, "loss", p->loss);
+    add_real(doc, root, "feature_loss", p->feature_loss);
     add_real(doc, root, "accuracy", p->accuracy);
     add_real(doc, root, "search_accuracy", p->finished->search_accuracy);
     add_real(doc, root, "rate", p->rate);
@@ -120,6 +121,8 @@ static void show_epoch(const struct train_progress *p)
     char left[32];
     printf("epoch %3lld of %lld  loss %.4f", (long long)p->finished->epoch + 1,
            (long long)p->epochs, p->loss);
+    if (isfinite(p->feature_loss))
+        printf("  features %.4f", p->feature_loss);
     if (isfinite(p->accuracy))
         printf("  train %5.2f %%", 100 * p->accuracy);
     if (isfinite(p->finished->search_accuracy))
@@ -155,6 +158,13 @@ static int show_progress(void *ctx, const struct train_progress *p, struct err *
 
 /* ---- before and after ---- */
 
+static void print_features(const struct train_job *job)
+{
+    _cleanup_(freep) char *pairs = feature_pairs_text(&job->features.pairs);
+    if (job->features.pairs.n && !job->q->json)
+        printf("features       %s\n", pairs ? pairs : "");
+}
+
 static void print_beginning(const struct train_job *job)
 {
     const struct train_request *q = job->q;
@@ -164,12 +174,13 @@ static void print_beginning(const struct train_job *job)
     if (q->json)
         return;
     printf("network        %.1f M MACs, %.3f M parameters%s\n", (double)cost.macs / 1e6,
-           (double)cost.parameters / 1e6, q->reinit ? ", new weights" : "");
+           (double)cost.parameters / 1e6, q->how.reinit ? ", new weights" : "");
     printf("preprocessing  %s (%s)\n", job->samples.pre_text, job->samples.pre_how);
     printf("data           %lld to learn from, %lld to look at, %lld to test\n",
            (long long)dataset_count(job->samples.ds, PART_TRAIN),
            (long long)dataset_count(job->samples.ds, PART_SEARCH),
            (long long)dataset_count(job->samples.ds, PART_TEST));
+    print_features(job);
     fflush(stdout);
 }
 
@@ -202,7 +213,7 @@ static int print_json(const struct train_job *job)
     yyjson_mut_obj_add_sint(doc, root, "parameters", cost.parameters);
     yyjson_mut_obj_add_str(doc, root, "precision", precision_name(job->result.precision));
     yyjson_mut_obj_add_sint(doc, root, "threads", job->q->threads);
-    yyjson_mut_obj_add_sint(doc, root, "seed", job->q->seed);
+    yyjson_mut_obj_add_sint(doc, root, "seed", job->q->how.seed);
     add_real(doc, root, "seconds", job->result.seconds);
     add_real(doc, root, "images_per_second", job->result.images_per_second);
     if (job->teacher)
@@ -301,21 +312,8 @@ static int train(const struct train_request *q)
 static int run(const struct cli_command *self, int argc, char **argv)
 {
     struct train_request q = {.learn_from = "train",
-                              .flip = "random",
-                              .border = "zero",
-                              .schedule = "cosine",
-                              .optimizer = "sgd",
-                              .precision = "auto",
-                              .epochs = 80,
-                              .batch = 128,
+                              .how = recipe_usual(),
                               .threads = pool_cpus(),
-                              .evaluate = -1,
-                              .rate = -1,
-                              .warmup = -1,
-                              .decay = -1,
-                              .momentum = -1,
-                              .temperature = 1,
-                              .distil = 1,
                               .argc = argc,
                               .argv = argv};
     const struct cli_option options[] = {
@@ -327,48 +325,60 @@ static int run(const struct cli_command *self, int argc, char **argv)
         TEXT("teacher-preprocess", "TEXT", &q.teacher_preprocess, "what the teacher sees"),
         TEXT("teacher-cache", "FILE", &q.teacher_cache,
              "where its answers are kept (default: OUT.teacher)"),
-        WHOLE("views", "N", &q.views, 1, 65536,
+        WHOLE("views", "N", &q.how.views, 1, 65536,
               "views of each sample that the teacher answers (default: 8)"),
-        REAL("distil", "X", &q.distil, 0, 1, "the teacher's share of the loss (default: 1)"),
-        REAL("temperature", "T", &q.temperature, 0.01, 100, "of both's answers (default: 1)"),
-        WHOLE("epochs", "N", &q.epochs, 1, 1e6, "times through the training part (default: 80)"),
-        WHOLE("batch", "N", &q.batch, 1, 65536, "samples of a step (default: 128)"),
-        CHOICE("optimizer", "O", &q.optimizer, "sgd|adam|adamw", "default: sgd"),
-        REAL("lr", "X", &q.rate, 0, 1e6, "peak learning rate (default: sgd 0.1, adam 0.001)"),
-        CHOICE("schedule", "S", &q.schedule, "cosine|one-cycle|step|constant", "default: cosine"),
-        REAL("warmup", "X", &q.warmup, 0, 0.9, "share of the steps on the way to the peak"),
-        REAL("momentum", "X", &q.momentum, 0, 0.9999, "of SGD, Nesterov's (default: 0.9)"),
-        REAL("weight-decay", "X", &q.decay, 0, 10,
+        REAL("distil", "X", &q.how.distil, 0, 1, "the teacher's share of the loss (default: 1)"),
+        REAL("temperature", "T", &q.how.temperature, 0.01, 100, "of both's answers (default: 1)"),
+        TEXT("features", "PAIRS", &q.how.features,
+             "also learn the teacher's features: 'auto', or its values and ours: a=b,c=d"),
+        REAL("feature-weight", "X", &q.how.feature_weight, 0, 1e6,
+             "of the features' loss, beside the rest (default: 1)"),
+        CHOICE("feature-loss", "F", &q.how.feature_loss, "mse|cosine|attention", "default: mse"),
+        WHOLE("epochs", "N", &q.how.epochs, 1, 1e6,
+              "times through the training part (default: 80)"),
+        WHOLE("batch", "N", &q.how.batch, 1, 65536, "samples of a step (default: 128)"),
+        CHOICE("optimizer", "O", &q.how.optimizer, "sgd|adam|adamw", "default: sgd"),
+        REAL("lr", "X", &q.how.rate, 0, 1e6, "peak learning rate (default: sgd 0.1, adam 0.001)"),
+        CHOICE("schedule", "S", &q.how.schedule, "cosine|one-cycle|step|constant",
+               "default: cosine"),
+        REAL("warmup", "X", &q.how.warmup, 0, 0.9, "share of the steps on the way to the peak"),
+        REAL("momentum", "X", &q.how.momentum, 0, 0.9999, "of SGD, Nesterov's (default: 0.9)"),
+        REAL("weight-decay", "X", &q.how.decay, 0, 10,
              "of weights (default: sgd 0.0005, adam 0, adamw 0.01)"),
-        REAL("clip", "X", &q.clip, 0, 1e9, "longest gradient (default: any)"),
-        REAL("shift-lr", "X", &q.shift_rate, 0, 1e4,
+        REAL("clip", "X", &q.how.clip, 0, 1e9, "longest gradient (default: any)"),
+        REAL("shift-lr", "X", &q.how.shift_rate, 0, 1e4,
              "factor on the rate of norms' shifts (default: 1)"),
-        FLAG("keep-scales", &q.keep_scales, "norms' scales stay as they are"),
-        REAL("ema", "X", &q.ema, 0, 0.99999, "export an average of the weights with this decay"),
-        WHOLE("lookahead", "N", &q.lookahead, 0, 1e6,
+        FLAG("keep-scales", &q.how.keep_scales, "norms' scales stay as they are"),
+        REAL("ema", "X", &q.how.ema, 0, 0.99999,
+             "export an average of the weights with this decay"),
+        WHOLE("lookahead", "N", &q.how.lookahead, 0, 1e6,
               "pull the weights back to a slow average every N steps"),
-        REAL("norm-momentum", "X", &q.norm_momentum, 0, 1, "of running statistics (default: 0.1)"),
-        REAL("label-smoothing", "X", &q.smoothing, 0, 0.99, "spread over all classes (default: 0)"),
-        CHOICE("flip", "F", &q.flip, "alternating|random|none", "left-right (default: random)"),
-        WHOLE("crop", "N", &q.crop, 0, 4096, "shift by up to N pixels (default: 0)"),
-        CHOICE("border", "B", &q.border, "zero|reflect", "of shifted pictures (default: zero)"),
-        WHOLE("cutout", "N", &q.cutout, 0, 4096, "blank a square of N pixels"),
-        REAL("jitter", "X", &q.jitter, 0, 1, "brightness, contrast, saturation by up to X"),
-        WHOLE("time-mask", "N", &q.time_mask, 0, 65536, "blank up to N steps of time (arrays)"),
-        WHOLE("frequency-mask", "N", &q.frequency_mask, 0, 65536, "blank up to N bands (arrays)"),
-        WHOLE("time-shift", "N", &q.time_shift, 0, 65536, "move by up to N steps (arrays)"),
-        REAL("mixup", "X", &q.mixup, 0, 100, "mix pairs of samples, shares from Beta(X, X)"),
-        FLAG("reinit", &q.reinit, "begin with new weights"),
-        FLAG("zero-residual", &q.zero_residual, "with --reinit: blocks begin as their shortcuts"),
-        FLAG("identity", &q.identity, "with --reinit: convolutions begin by handing on"),
-        FLAG("whiten", &q.whiten, "the first convolution whitens patches, and stays so"),
-        WHOLE("seed", "N", &q.seed, 0, 9e15, "of every random choice (default: 0)"),
+        REAL("norm-momentum", "X", &q.how.norm_momentum, 0, 1,
+             "of running statistics (default: 0.1)"),
+        REAL("label-smoothing", "X", &q.how.smoothing, 0, 0.99,
+             "spread over all classes (default: 0)"),
+        CHOICE("flip", "F", &q.how.flip, "alternating|random|none", "left-right (default: random)"),
+        WHOLE("crop", "N", &q.how.crop, 0, 4096, "shift by up to N pixels (default: 0)"),
+        CHOICE("border", "B", &q.how.border, "zero|reflect", "of shifted pictures (default: zero)"),
+        WHOLE("cutout", "N", &q.how.cutout, 0, 4096, "blank a square of N pixels"),
+        REAL("jitter", "X", &q.how.jitter, 0, 1, "brightness, contrast, saturation by up to X"),
+        WHOLE("time-mask", "N", &q.how.time_mask, 0, 65536, "blank up to N steps of time (arrays)"),
+        WHOLE("frequency-mask", "N", &q.how.frequency_mask, 0, 65536,
+              "blank up to N bands (arrays)"),
+        WHOLE("time-shift", "N", &q.how.time_shift, 0, 65536, "move by up to N steps (arrays)"),
+        REAL("mixup", "X", &q.how.mixup, 0, 100, "mix pairs of samples, shares from Beta(X, X)"),
+        FLAG("reinit", &q.how.reinit, "begin with new weights"),
+        FLAG("zero-residual", &q.how.zero_residual,
+             "with --reinit: blocks begin as their shortcuts"),
+        FLAG("identity", &q.how.identity, "with --reinit: convolutions begin by handing on"),
+        FLAG("whiten", &q.how.whiten, "the first convolution whitens patches, and stays so"),
+        WHOLE("seed", "N", &q.how.seed, 0, 9e15, "of every random choice (default: 0)"),
         WHOLE("threads", "N", &q.threads, 1, 1024, "threads (default: all processors)"),
-        WHOLE("slice", "N", &q.slice, 0, 65536,
+        WHOLE("slice", "N", &q.how.slice, 0, 65536,
               "samples that a thread takes together (default: chosen)"),
-        CHOICE("precision", "P", &q.precision, "auto|fp32|bf16",
+        CHOICE("precision", "P", &q.how.precision, "auto|fp32|bf16",
                "arithmetic (default: bf16 where the CPU has it)"),
-        WHOLE("evaluate", "N", &q.evaluate, 0, 1e6,
+        WHOLE("evaluate", "N", &q.how.evaluate, 0, 1e6,
               "epochs between looks at the search part; 0: at the end only (default: some 20)"),
         TEXT("out", "FILE", &q.out, "the trained network (default: MODEL-trained.onnx, here)"),
         TEXT("curve", "FILE", &q.curve, "also write the learning curve as JSON"),
@@ -382,11 +392,13 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return code;
     if (!q.data)
         return cli_usage_error(self, "--data is missing: hone train %s", self->usage);
-    if (q.zero_residual && !q.reinit)
+    if (q.how.zero_residual && !q.how.reinit)
         return cli_usage_error(self, "--zero-residual needs --reinit");
-    if (q.identity && !q.reinit)
+    if (q.how.identity && !q.how.reinit)
         return cli_usage_error(self, "--identity needs --reinit");
-    if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.views))
+    if (!q.how.features && q.how.feature_weight > 0)
+        q.how.features = "auto";
+    if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.how.views || q.how.features))
         return cli_usage_error(self, "a teacher's options need --teacher");
     return train(&q);
 }

@@ -8,14 +8,6 @@
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
 
-bool network_is_quantized(const struct graph *g)
-{
-    for (int i = 0; i < g->n_nodes; i++)
-        if (!g->nodes[i]->dead && g->nodes[i]->op == OP_DEQUANTIZE_LINEAR)
-            return true;
-    return false;
-}
-
 /* Every layer that can, in 8 bits. */
 static int quantize_all(struct graph **g, struct err *err)
 {
@@ -51,7 +43,7 @@ int network_read(const char *path, enum precision precision, struct graph **ret,
         r = pass_simplify(g, err);
     if (r >= 0)
         graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
-    if (r >= 0 && precision == PRECISION_INT8 && !network_is_quantized(g))
+    if (r >= 0 && precision == PRECISION_INT8 && !quant_is_quantized(g))
         r = quantize_all(&g, err);
     if (r < 0)
         return r;

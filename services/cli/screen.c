@@ -71,7 +71,9 @@ static void describe_stage(const struct screen_stage *g, bool bar, struct strbuf
     } else {
         strbuf_printf(line, "%s %s", number_text(g->done, done), g->unit);
     }
-    if (g->rate > 0 && strcmp(g->unit, "s") != 0)
+    if (*g->learned)
+        strbuf_printf(line, "  %s", g->learned);
+    if (g->rate > 0 && strcmp(g->unit, "s") != 0 && !(bar && *g->learned))
         strbuf_printf(line, "  %s %s/s", number_text(g->rate, done), g->unit);
     if (g->eta_s > 0)
         strbuf_printf(line, "  %s left", str_seconds(g->eta_s, done));
@@ -171,6 +173,18 @@ static void stage_done(struct screen *s, struct screen_stage *g)
     remove_stage(s, (int)(g - s->stages));
 }
 
+/* Of training: "epoch 3/80 loss 1.204 45.1 %". */
+static void describe_learning(yyjson_val *event, char *to, size_t size)
+{
+    *to = 0;
+    if (!yyjson_obj_get(event, "epoch"))
+        return;
+    int n = snprintf(to, size, "epoch %.0f/%.0f loss %.4g", number_of(event, "epoch"),
+                     number_of(event, "epochs"), number_of(event, "loss"));
+    if (yyjson_obj_get(event, "accuracy") && n > 0 && (size_t)n < size)
+        snprintf(to + n, size - (size_t)n, " %.1f %%", 100 * number_of(event, "accuracy"));
+}
+
 static void on_progress(struct screen *s, yyjson_val *event)
 {
     struct screen_stage *g = stage_of(s, event);
@@ -179,6 +193,7 @@ static void on_progress(struct screen *s, yyjson_val *event)
     g->rate = number_of(event, "rate");
     g->eta_s = number_of(event, "eta_s");
     g->last_ms = (int64_t)number_of(event, "time_ms");
+    describe_learning(event, g->learned, sizeof(g->learned));
     if (g->total > 0 && g->done >= g->total) {
         stage_done(s, g);
     } else if (s->mode == SCREEN_PLAIN && s->now_ns - g->shown_ns >= PLAIN_INTERVAL_NS) {
@@ -278,9 +293,9 @@ static void show(struct screen *s, yyjson_val *event)
     static const struct {
         const char *type;
         void (*show)(struct screen *, yyjson_val *);
-    } known[] = {{"progress", on_progress}, {"best", on_best},       {"baseline", on_baseline},
-                 {"model", on_model},       {"reused", on_reused},   {"preprocess", on_preprocess},
-                 {"resumed", on_silent},    {"succeeded", on_silent}};
+    } known[] = {{"progress", on_progress}, {"best", on_best},        {"baseline", on_baseline},
+                 {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
+                 {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

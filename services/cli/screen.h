@@ -13,7 +13,7 @@ enum screen_mode { SCREEN_PLAIN, SCREEN_TERMINAL, SCREEN_JSON };
 #define SCREEN_STAGES 12
 
 struct screen_stage {
-    char name[64], task[64], unit[32];
+    char name[64], task[64], unit[32], learned[64]; /* learned: "" but for training */
     double done, total, rate, eta_s;
     int64_t first_ms, last_ms; /* times of its events */
     int64_t shown_ns;          /* plain lines: when the last was printed */

@@ -4,19 +4,16 @@
  * teacher's logits, the run, the file that comes out of it and its score.
  */
 #include "services/cli/samples.h"
-#include "shared/train/loop.h"
+#include "shared/train/recipe.h"
 
 struct train_request {
     const char *model, *data, *preprocess;
     const char *teacher, *teacher_preprocess, *teacher_cache;
     const char *out, *checkpoint, *curve;
     const char *learn_from;
-    const char *flip, *border, *schedule, *optimizer, *precision;
-    int64_t epochs, batch, slice, seed, threads, views, evaluate;
-    int64_t crop, cutout, time_mask, frequency_mask, time_shift, lookahead;
-    double rate, warmup, decay, momentum, clip, shift_rate, norm_momentum; /* negative: the usual */
-    double smoothing, mixup, ema, jitter, temperature, distil;
-    bool reinit, zero_residual, identity, whiten, keep_scales, resume, json;
+    struct recipe how;
+    int64_t threads;
+    bool resume, json;
     int argc; /* for the line that says how to go on */
     char **argv;
 };
@@ -31,9 +28,9 @@ struct train_job {
     char *out, *checkpoint, *cache; /* files */
     char data_hash[65];
     char *identity;
+    struct train_features features; /* pairs.n 0: none */
     struct train_options options;
     struct train_result result;
-    int norms;           /* put back */
     double teacher_rate; /* samples a second; 0: its logits were there */
     double score;        /* on the test part; NAN: without one */
     int64_t n_scored;

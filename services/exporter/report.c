@@ -242,6 +242,8 @@ struct inputs {
     Hone__V1__Profile *profile;
     Hone__V1__Scores *scores;
     Hone__V1__JobSpec *asked;
+    Hone__V1__TrainResult **trained;
+    size_t n_trained;
     struct job_info job;
     char **names; /* of the finals before merging */
     size_t n_names;
@@ -255,10 +257,30 @@ static void inputs_release(struct inputs *in)
     message_free(in->profile);
     message_free(in->scores);
     message_free(in->asked);
+    for (size_t i = 0; i < in->n_trained; i++)
+        message_free(in->trained[i]);
+    free(in->trained);
     job_info_release(&in->job);
     for (size_t i = 0; i < in->n_names; i++)
         free(in->names[i]);
     free(in->names);
+}
+
+/* The curves of what was trained on the way. */
+static int read_trained(struct work_task *task, const job_state *state, struct inputs *in,
+                        struct err *err)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < state->n_trained; i++) {
+        Hone__V1__TrainResult *trained = NULL;
+        r = message_load(task->store, state->trained[i], &hone__v1__train_result__descriptor,
+                         &trained, err);
+        if (r == 0)
+            r = message_append(&in->trained, &in->n_trained, trained, err);
+        if (r < 0)
+            message_free(trained);
+    }
+    return r;
 }
 
 static int inputs_read(struct work_task *task, struct inputs *in, struct err *err)
@@ -290,6 +312,8 @@ static int inputs_read(struct work_task *task, struct inputs *in, struct err *er
         r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &in->scores,
                          err);
     if (r == 0)
+        r = read_trained(task, state, in, err);
+    if (r == 0)
         r = queue_job_get(task->queue, task->task->job, &in->job, err);
     if (r == 0 && in->job.spec)
         r = message_unpack(&hone__v1__job_spec__descriptor, in->job.spec, in->job.spec_bytes,
@@ -316,6 +340,8 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .profile = in.profile,
                             .scores = in.scores,
                             .measured = in.measured,
+                            .trained = in.trained,
+                            .n_trained = in.n_trained,
                             .chosen = choose(state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};

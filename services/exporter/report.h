@@ -13,7 +13,9 @@ struct report {
     const Hone__V1__Scores *scores;
     const Hone__V1__MeasureResult *measured; /* CPU and ISA of the last measurement */
     const job_network
-        *chosen;   /* one of state->finals, or state->baseline when none keeps the limit */
+        *chosen; /* one of state->finals, or state->baseline when none keeps the limit */
+    Hone__V1__TrainResult **trained; /* networks that were trained, with their curves */
+    size_t n_trained;
     char *verdict; /* one sentence; malloc'ed */
     int64_t created_ms, ended_ms;
 };
@@ -27,4 +29,12 @@ double report_speedup(const struct report *report, const job_network *network,
 /* Each appends its file's text. */
 int report_result_json(const struct report *report, struct strbuf *out, struct err *err);
 int report_manifest_json(const struct report *report, struct strbuf *out, struct err *err);
+/* ---- report_curves.c: the learning curves of what was trained; nothing where nothing was ---- */
+void report_curves_html(const struct report *report, struct strbuf *out);
+/* malloc'ed JSON: {"epochs":[...]}, as `hone train --curve` writes it; NULL when memory is out. */
+char *report_curve_json(const Hone__V1__TrainResult *trained);
+
+/* Text as HTML. */
+void report_escaped(struct strbuf *out, const char *text);
+
 int report_html(const struct report *report, struct strbuf *out, struct err *err);

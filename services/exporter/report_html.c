@@ -12,7 +12,7 @@
 
 /* ---- text ---- */
 
-static void add_escaped(struct strbuf *out, const char *text)
+void report_escaped(struct strbuf *out, const char *text)
 {
     for (const char *p = text; *p; p++) {
         switch (*p) {
@@ -40,7 +40,7 @@ static void add_escaped(struct strbuf *out, const char *text)
 static void add_tagged(struct strbuf *out, const char *open, const char *text, const char *close)
 {
     strbuf_add(out, open);
-    add_escaped(out, text);
+    report_escaped(out, text);
     strbuf_add(out, close);
 }
 
@@ -79,15 +79,15 @@ static void add_head(const struct report *r, struct strbuf *out)
     strbuf_add(out,
                "<!doctype html><html lang=en><meta charset=utf-8>"
                "<meta name=viewport content='width=device-width,initial-scale=1'><title>Hone: ");
-    add_escaped(out, title_of(r));
+    report_escaped(out, title_of(r));
     strbuf_add(out, "</title><style>");
     strbuf_add(out, embed_report_css);
     strbuf_add(out, "</style><main><h1>Hone: ");
-    add_escaped(out, title_of(r));
+    report_escaped(out, title_of(r));
     strbuf_add(out, "</h1><p class=soft>");
     char when[32];
     strbuf_printf(out, "Job %s, %s, on ", r->job, clock_iso8601(r->ended_ms, when));
-    add_escaped(out, r->measured->cpu);
+    report_escaped(out, r->measured->cpu);
     strbuf_printf(out, " (%s), %u thread%s, batch %u</p>", r->measured->isa,
                   r->state->spec->threads, r->state->spec->threads == 1 ? "" : "s",
                   r->state->spec->batch);
@@ -286,12 +286,12 @@ static void plot_point(const struct plot *p, const job_network *n, const char *n
                   "<circle cx=%.1f cy=%.1f r=6 style='stroke:var(--%s);fill:%s%s%s' "
                   "stroke-width=2><title>",
                   x, y, color, solid ? "var(--" : "none", solid ? color : "", solid ? ")" : "");
-    add_escaped(out, name);
+    report_escaped(out, name);
     strbuf_printf(out, ": %.1f us, %.2f points</title></circle>", t->p50_us, drop);
     bool right = x > PLOT_W - 160;
     strbuf_printf(out, "<text x=%.1f y=%.1f text-anchor=%s>", right ? x - 10 : x + 10, y + 4,
                   right ? "end" : "start");
-    add_escaped(out, name);
+    report_escaped(out, name);
     strbuf_add(out, "</text>");
 }
 
@@ -445,7 +445,7 @@ static void add_decisions(const struct report *r, struct strbuf *out)
 static void add_fact(struct strbuf *out, const char *name, const char *text)
 {
     strbuf_printf(out, "<dt>%s</dt><dd>", name);
-    add_escaped(out, text);
+    report_escaped(out, text);
     strbuf_add(out, "</dd>");
 }
 
@@ -456,7 +456,7 @@ static void add_quoted(struct strbuf *out, const char *text)
     for (size_t n; *text; text += n) {
         n = strcspn(text, "'");
         _cleanup_(freep) char *part = strndup(text, n);
-        add_escaped(out, part ? part : "");
+        report_escaped(out, part ? part : "");
         for (; text[n] == '\''; text++)
             strbuf_add(out, "&#39;\\&#39;&#39;");
     }
@@ -497,6 +497,7 @@ int report_html(const struct report *r, struct strbuf *out, struct err *err)
     add_head(r, out);
     add_table(r, out);
     add_plot(r, out);
+    report_curves_html(r, out);
     add_layers(r, out);
     add_decisions(r, out);
     add_reproduce(r, out);

@@ -128,6 +128,25 @@ static int write_doc(const doc *d, struct strbuf *out, struct err *err)
     return out->failed ? err_oom(err, "a JSON file") : 0;
 }
 
+/* Nothing where nothing was trained. */
+static void add_curves(doc *d, val *root, const struct report *r)
+{
+    val *curves = r->n_trained ? yyjson_mut_obj_add_arr(d, root, "curves") : NULL;
+    for (size_t i = 0; i < r->n_trained; i++) {
+        const Hone__V1__TrainResult *t = r->trained[i];
+        _cleanup_(freep) char *text = report_curve_json(t);
+        yyjson_doc *curve = text ? yyjson_read(text, strlen(text), 0) : NULL;
+        val *o = yyjson_mut_arr_add_obj(d, curves);
+        yyjson_mut_obj_add_strcpy(d, o, "name", t->network ? t->network->name : "");
+        add_number(d, o, "seconds", t->seconds, 1);
+        if (curve)
+            yyjson_mut_obj_add_val(
+                d, o, "epochs",
+                yyjson_val_mut_copy(d, yyjson_obj_get(yyjson_doc_get_root(curve), "epochs")));
+        yyjson_doc_free(curve);
+    }
+}
+
 int report_result_json(const struct report *r, struct strbuf *out, struct err *err)
 {
     _cleanup_(doc_freep) doc *d = yyjson_mut_doc_new(NULL);
@@ -151,6 +170,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
         const job_network *n = r->state->finals[i];
         yyjson_mut_arr_append(results, network_object(d, r, n, report_file_of(r, n, file), true));
     }
+    add_curves(d, root, r);
     return write_doc(d, out, err);
 }
 

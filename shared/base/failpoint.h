@@ -16,6 +16,7 @@
  *     work.after_claim    a task has been claimed
  *     work.before_handle  nothing remembered was found, the handler is next
  *     work.before_complete  the handler is done and what it gave is remembered
+ *     trainer.kept        the state of a training run or a teacher has gone into the store
  *     work.after_complete the queue has taken the completion
  */
 #include <stdbool.h>

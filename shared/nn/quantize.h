@@ -23,6 +23,9 @@ struct quant_ranges {
 void quant_ranges_release(struct quant_ranges *ranges); /* for _cleanup_ */
 const struct quant_range *quant_range_find(const struct quant_ranges *ranges, const char *value);
 
+/* Whether it has layers in QDQ form. */
+bool quant_is_quantized(const struct graph *g);
+
 /* Layers that can run in int8: names of the main nodes (Conv, ConvTranspose, Gemm, MatMul with
  * constant weights), in order. The array and names are the graph's or the arena's. */
 int quant_layers(const struct graph *g, struct arena *arena, const char *const **ret, int *ret_n,

@@ -87,6 +87,14 @@ bool quant_layer_of(const struct graph *g, int n, struct quant_layer *ret)
     return true;
 }
 
+bool quant_is_quantized(const struct graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        if (!g->nodes[i]->dead && g->nodes[i]->op == OP_DEQUANTIZE_LINEAR)
+            return true;
+    return false;
+}
+
 int quant_layers(const struct graph *g, struct arena *arena, const char *const **ret, int *ret_n,
                  struct err *err)
 {

@@ -16,6 +16,7 @@ struct batches {
     uint32_t *order;                     /* [n], of `epoch` */
     int64_t epoch;
     float *spare; /* of a sample, for mixup */
+    float *seen;  /* [batch, sample]: what the teacher of features sees */
     struct batch buffers[BUFFERS];
 
     pthread_t thread;
@@ -71,6 +72,23 @@ static void mix(const struct batches *b, const uint32_t *index, int64_t epoch, s
     augment_mix(to->x, n, b->sample, to->share, b->spare);
 }
 
+/* The teacher looks at the same pictures, in its own normalisation. */
+static int look_along(struct batches *b, int64_t view, const uint32_t *index, struct batch *to,
+                      struct err *err)
+{
+    const struct batch_settings *s = &b->settings;
+    struct augmenter views = s->views;
+    if (!s->features)
+        return 0;
+    views.pre = *s->features_pre;
+    int rc = augment_fill(&views, (uint64_t)view, index, s->batch, b->seen, err);
+    if (rc < 0)
+        return rc;
+    if (s->mixup > 0)
+        augment_mix(b->seen, s->batch, b->sample, to->share, b->spare);
+    return features_run(s->features, b->seen, to->features, err);
+}
+
 static int make_batch(struct batches *b, int64_t step, struct batch *to, struct err *err)
 {
     const struct batch_settings *s = &b->settings;
@@ -91,7 +109,7 @@ static int make_batch(struct batches *b, int64_t step, struct batch *to, struct 
     }
     if (s->mixup > 0)
         mix(b, index, epoch, to);
-    return 0;
+    return look_along(b, view, index, to, err);
 }
 
 /* ---- the thread ---- */
@@ -156,6 +174,8 @@ static void buffer_release(struct batch *buffer)
     free(buffer->share);
     free(buffer->teacher);
     free(buffer->teacher_other);
+    for (int i = 0; i < FEATURES_MAX; i++)
+        free(buffer->features[i]);
 }
 
 struct batches *batches_close(struct batches *b)
@@ -174,6 +194,7 @@ struct batches *batches_close(struct batches *b)
     pthread_cond_destroy(&b->changed);
     free(b->order);
     free(b->spare);
+    free(b->seen);
     free(b);
     return NULL;
 }
@@ -191,6 +212,24 @@ static int check_teacher(const struct batches *b, struct err *err)
                        "the teacher's logits are of %lld samples, the training part has %lld",
                        (long long)teacher_samples(t), (long long)b->n);
     return 0;
+}
+
+static bool take_features(struct batches *b)
+{
+    const struct batch_settings *s = &b->settings;
+    const size_t n = (size_t)s->batch;
+    if (!s->features)
+        return true;
+    b->seen = mem_aligned(n * (size_t)b->sample * sizeof(*b->seen));
+    bool complete = b->seen;
+    for (int i = 0; i < BUFFERS; i++)
+        for (int k = 0; k < s->pairs->n; k++) {
+            const struct loss_features *f = &s->pairs->pairs[k].shape;
+            float *room = mem_aligned(n * (size_t)(f->parent_channels * f->pixels) * sizeof(float));
+            b->buffers[i].features[k] = room;
+            complete = complete && room;
+        }
+    return complete;
 }
 
 static int take_memory(struct batches *b, struct err *err)
@@ -212,7 +251,7 @@ static int take_memory(struct batches *b, struct err *err)
         complete &= to->x && to->label && to->other && to->share && (to->teacher || !b->width) &&
                     (to->teacher_other || !b->width || !(b->settings.mixup > 0));
     }
-    return complete && b->order && b->spare ? 0 : err_oom(err, "batches");
+    return complete && b->order && b->spare && take_features(b) ? 0 : err_oom(err, "batches");
 }
 
 int batches_open(const struct batch_settings *settings, int64_t first, int64_t end,

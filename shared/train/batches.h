@@ -8,6 +8,7 @@
  * out of that epoch), and sees view e of each sample, or e modulo the teacher's views. So a run can
  * begin at any step.
  */
+#include "shared/train/features.h"
 #include "shared/train/teacher.h"
 
 struct batch_settings {
@@ -16,16 +17,20 @@ struct batch_settings {
     int64_t batch;
     double mixup;                  /* alpha; 0: none */
     const struct teacher *teacher; /* may be NULL */
+    struct features *features;     /* may be NULL; used by the thread alone */
+    const struct feature_pairs *pairs;
+    const struct preprocess *features_pre; /* what that teacher sees */
 };
 
 struct batch {
     int64_t step;
-    float *x;             /* [batch, sample] */
-    int32_t *label;       /* [batch]; -1 without labels */
-    int32_t *other;       /* with mixup: of the sample that is mixed in */
-    float *share;         /* of the first; 1 without mixup */
-    float *teacher;       /* [batch, width] logits; NULL without a teacher */
-    float *teacher_other; /* with mixup and a teacher; else NULL */
+    float *x;                      /* [batch, sample] */
+    int32_t *label;                /* [batch]; -1 without labels */
+    int32_t *other;                /* with mixup: of the sample that is mixed in */
+    float *share;                  /* of the first; 1 without mixup */
+    float *teacher;                /* [batch, width] logits; NULL without a teacher */
+    float *teacher_other;          /* with mixup and a teacher; else NULL */
+    float *features[FEATURES_MAX]; /* [batch, of the pair]: the teacher's; NULL without */
 };
 
 /* Steps of one epoch: whole batches in the training part. */

@@ -9,7 +9,7 @@
 #include "shared/base/hash.h"
 #include "shared/base/str.h"
 
-#define MAGIC "HONETRN1"
+#define MAGIC "HONETRN2"
 #define MAX_BYTES ((size_t)64 << 30)
 #define MAX_SETTINGS (1 << 20)
 #define MAX_EPOCHS (1 << 24)
@@ -176,6 +176,7 @@ char *train_curve_json(const struct train_epoch *curve, int64_t n)
         yyjson_mut_val *row = yyjson_mut_arr_add_obj(doc, rows);
         yyjson_mut_obj_add_sint(doc, row, "epoch", curve[i].epoch + 1);
         add_real(doc, row, "loss", curve[i].loss);
+        add_real(doc, row, "feature_loss", curve[i].feature_loss);
         add_real(doc, row, "accuracy", curve[i].accuracy);
         add_real(doc, row, "search_accuracy", curve[i].search_accuracy);
         add_real(doc, row, "rate", curve[i].rate);

@@ -16,6 +16,7 @@
 struct train_epoch {
     int64_t epoch; /* from 0 */
     double loss, accuracy;
+    double feature_loss;    /* mean over the pairs, as it is part of the loss but for its weight */
     double search_accuracy; /* of the network as it would be exported; NAN: not evaluated */
     double rate;            /* of the last step */
     double seconds, images_per_second;
@@ -26,7 +27,7 @@ struct train_position {
     int64_t step; /* steps done */
     int64_t optimizer_steps, net_steps;
     int64_t seen, hits; /* samples of the epoch that is going on */
-    double loss_sum;
+    double loss_sum, feature_sum;
     double seconds, epoch_seconds; /* spent so far */
     int64_t n_epochs;              /* finished: rows of the curve */
 };

@@ -37,12 +37,14 @@ struct run {
     struct batches *batches;
     struct loss loss;
     struct lane_spare *lanes;
-    double *losses; /* [batch] */
+    double *losses, *feature_losses; /* [batch] */
+    struct features *features;
+    const char *taps[FEATURES_MAX];
     uint8_t *hits;
     const struct batch *batch; /* of the step that is going on */
     char *text;                /* the settings */
 
-    int64_t per_epoch, steps;
+    int64_t per_epoch, steps, last; /* last: of this part; steps: of the schedule */
     struct train_position at;
     struct train_epoch *curve; /* [epochs] */
     int64_t began_ns, epoch_began_ns, saved_ns;
@@ -54,6 +56,7 @@ struct run {
 static void run_release(struct run *r)
 {
     batches_close(r->batches);
+    features_close(r->features);
     train_net_free(r->net);
     optimizer_free(r->optimizer);
     average_free(r->ema);
@@ -140,6 +143,21 @@ static void describe_teacher(const struct teacher *t, struct strbuf *text)
                       teacher_key(t));
 }
 
+/* Nothing is added without them, so that runs of before go on. */
+static int describe_features(const struct train_features *f, struct strbuf *text, struct err *err)
+{
+    char key[HASH_HEX_BYTES];
+    if (!f)
+        return 0;
+    _cleanup_(freep) char *pairs = feature_pairs_text(&f->pairs);
+    int rc = teacher_network_key(f->teacher, &f->pre, f->precision, key, err);
+    if (rc < 0 || !pairs)
+        return rc < 0 ? rc : err_oom(err, "settings");
+    strbuf_printf(text, "features=%s\nfeature_teacher=%s\nfeature_loss=%d\nfeature_weight=%.17g\n",
+                  pairs, key, (int)f->kind, f->weight);
+    return 0;
+}
+
 /* Threads and slices are not in it: a run may go on with others, though not with the same bits. */
 static int describe(const struct graph *g, struct run *r, struct err *err)
 {
@@ -155,6 +173,9 @@ static int describe(const struct graph *g, struct run *r, struct err *err)
                   augment ? augment : "");
     describe_teacher(r->options->teacher, &text);
     describe_numbers(r, &text);
+    rc = describe_features(r->options->features, &text, err);
+    if (rc < 0)
+        return rc;
     if (r->options->identity)
         strbuf_add(&text, r->options->identity);
     if (text.failed || !pre || !augment)
@@ -210,6 +231,8 @@ static int save(struct run *r, struct err *err)
     const struct checkpoint c = checkpoint_of(r);
     int rc = checkpoint_write(r->options->checkpoint, &c, err);
     r->saved_ns = clock_now_ns(NULL);
+    if (rc == 0 && r->options->saved)
+        rc = r->options->saved(r->options->saved_ctx, err);
     return rc < 0 ? err_wrap(err, "writing the checkpoint") : 0;
 }
 
@@ -223,9 +246,9 @@ static int restore(struct run *r, struct err *err)
     int rc = checkpoint_read(path, &c, &curve, err);
     if (rc < 0)
         return rc;
-    if (c.position.n_epochs > r->options->epochs || c.position.step > r->steps) {
+    if (c.position.n_epochs > r->options->epochs || c.position.step > r->last) {
         free(curve);
-        return err_set(err, ERR_DATA_LOSS, "%s: it is beyond the end of the run", path);
+        return err_set(err, ERR_FAILED_PRECONDITION, "the checkpoint is beyond the end of the run");
     }
     memcpy(r->curve, curve, (size_t)c.position.n_epochs * sizeof(*curve));
     free(curve);
@@ -249,6 +272,25 @@ static int argmax(const float *x, int64_t n)
     return (int)best;
 }
 
+/* Sample i of the batch, k of the slice. */
+static double sample_features(struct run *r, int lane, int64_t i, int64_t k,
+                              const float *const *outputs, float *const *gradients)
+{
+    const struct train_features *f = r->options->features;
+    const double share = 1 / (double)f->pairs.n;
+    double sum = 0;
+    for (int p = 0; p < f->pairs.n; p++) {
+        const struct loss_features *shape = &f->pairs.pairs[p].shape;
+        const int64_t width = shape->channels * shape->pixels;
+        const int64_t parent = shape->parent_channels * shape->pixels;
+        sum += share * loss_features(shape, outputs[1 + p] + k * width,
+                                     r->batch->features[p] + i * parent,
+                                     f->weight * share / (double)r->options->batch,
+                                     gradients[1 + p] + k * width, r->lanes[lane].spare);
+    }
+    return sum;
+}
+
 /* The loss of a slice, on the lane's thread. */
 static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
                       const float *const *outputs, float *const *gradients, struct err *err)
@@ -270,6 +312,10 @@ static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
         r->losses[i] = loss_sample(&r->loss, &t, logits, 1 / (double)r->options->batch,
                                    gradients[0] + k * width, r->lanes[lane].spare);
         r->hits[i] = argmax(logits, width) == t.label;
+        if (!r->features)
+            continue;
+        r->feature_losses[i] = sample_features(r, lane, i, k, outputs, gradients);
+        r->losses[i] += r->options->features->weight * r->feature_losses[i];
     }
     return 0;
 }
@@ -304,6 +350,7 @@ static int step(struct run *r, double *ret_rate, struct err *err)
     look_ahead(r);
     for (int64_t i = 0; i < o->batch; i++) {
         r->at.loss_sum += r->losses[i];
+        r->at.feature_sum += r->feature_losses[i];
         r->at.hits += r->hits[i];
     }
     r->at.seen += o->batch;
@@ -324,6 +371,15 @@ static int export_now(struct run *r, struct graph **ret, struct err *err)
     return rc;
 }
 
+static int ask_to_stop(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    const struct train_options *o = ((const struct run *)ctx)->options;
+    (void)done, (void)total, (void)err;
+    if (o->stop)
+        o->stop(o->stop_ctx);
+    return 0;
+}
+
 static int evaluate(struct run *r, double *ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
@@ -331,7 +387,9 @@ static int evaluate(struct run *r, double *ret, struct err *err)
     _cleanup_(freep) int32_t *labels = NULL;
     _cleanup_(freep) float *logits = NULL;
     const struct infer_options options = {.threads = r->options->threads,
-                                          .precision = PRECISION_FP32};
+                                          .precision = PRECISION_FP32,
+                                          .progress = ask_to_stop,
+                                          .progress_ctx = r};
     struct infer_metrics metrics;
     *ret = NAN;
     if (dataset_count(r->ds, PART_SEARCH) < 1 || dataset_classes(r->ds) < 1)
@@ -361,7 +419,7 @@ static bool is_evaluated(const struct run *r, int64_t epoch)
     const int every = r->options->evaluate_every;
     if (every < 0)
         return false;
-    return epoch + 1 == r->options->epochs || (every > 0 && (epoch + 1) % every == 0);
+    return (epoch + 1) * r->per_epoch == r->last || (every > 0 && (epoch + 1) % every == 0);
 }
 
 static int end_epoch(struct run *r, double rate, struct err *err)
@@ -376,6 +434,7 @@ static int end_epoch(struct run *r, double rate, struct err *err)
         .loss = r->at.loss_sum / seen,
         .accuracy = dataset_classes(r->ds) > 0 ? (double)r->at.hits / seen : NAN,
         .search_accuracy = NAN,
+        .feature_loss = r->features ? r->at.feature_sum / seen : NAN,
         .rate = rate,
         .seconds = seconds,
         .images_per_second = seen / seconds,
@@ -383,7 +442,7 @@ static int end_epoch(struct run *r, double rate, struct err *err)
     int rc = is_evaluated(r, epoch) ? evaluate(r, &row->search_accuracy, err) : 0;
     r->at.n_epochs++;
     r->at.seen = r->at.hits = 0;
-    r->at.loss_sum = r->epoch_before = 0;
+    r->at.loss_sum = r->at.feature_sum = r->epoch_before = 0;
     r->epoch_began_ns = clock_now_ns(NULL);
     return rc;
 }
@@ -402,10 +461,13 @@ static int report(struct run *r, double rate, const struct train_epoch *finished
         .steps = r->per_epoch,
         .loss = finished ? finished->loss : r->at.loss_sum / seen,
         .accuracy = finished ? finished->accuracy : (double)r->at.hits / seen,
+        .feature_loss = !r->features ? NAN
+                        : finished   ? finished->feature_loss
+                                     : r->at.feature_sum / seen,
         .rate = rate,
         .images_per_second = finished ? finished->images_per_second : seen / epoch_seconds,
         .seconds = seconds,
-        .left = seconds / (double)r->at.step * (double)(r->steps - r->at.step),
+        .left = seconds / (double)r->at.step * (double)(r->last - r->at.step),
         .finished = finished,
     };
     if (dataset_classes(r->ds) < 1)
@@ -429,7 +491,7 @@ static int loop(struct run *r, struct err *err)
 {
     const struct train_options *o = r->options;
     const double every = o->checkpoint_seconds > 0 ? o->checkpoint_seconds : CHECKPOINT_SECONDS;
-    while (r->at.step < r->steps) {
+    while (r->at.step < r->last) {
         double rate = 0;
         const struct train_epoch *finished = NULL;
         int rc = step(r, &rate, err);
@@ -441,12 +503,12 @@ static int loop(struct run *r, struct err *err)
             rc = report(r, rate, finished, err);
         if (rc < 0)
             return rc;
-        if (o->stop && r->at.step < r->steps && o->stop(o->stop_ctx))
+        if (o->stop && r->at.step < r->last && o->stop(o->stop_ctx))
             return stopped(r, err);
         if (since(r->saved_ns) >= every && (rc = save(r, err)) < 0)
             return rc;
     }
-    return 0;
+    return r->last < r->steps ? save(r, err) : 0;
 }
 
 /* A teacher that looked at other pictures teaches noise. */
@@ -483,15 +545,38 @@ static int check(const struct run *r, struct err *err)
     return 0;
 }
 
+static int open_features(struct run *r, struct err *err)
+{
+    const struct train_features *f = r->options->features;
+    const struct features_options options = {.batch = r->options->batch,
+                                             .sample = train_net_input_width(r->net),
+                                             .threads = r->options->threads,
+                                             .precision = f ? f->precision : PRECISION_FP32};
+    if (!f)
+        return 0;
+    for (int i = 0; i < f->pairs.n; i++) {
+        const struct loss_features *shape = &f->pairs.pairs[i].shape;
+        if (train_net_output_width(r->net, 1 + i) != shape->channels * shape->pixels)
+            return err_set(err, ERR_INVALID_ARGUMENT, "features: '%s' has another shape",
+                           f->pairs.pairs[i].student);
+    }
+    return features_open(f->teacher, &f->pairs, &options, &r->features, err);
+}
+
 static int open_network(const struct graph *g, struct run *r, struct err *err)
 {
     const struct train_options *o = r->options;
+    const int n_taps = o->features ? o->features->pairs.n : 0;
+    for (int i = 0; i < n_taps; i++)
+        r->taps[i] = o->features->pairs.pairs[i].student;
     const struct train_net_options net = {.batch = o->batch,
                                           .threads = o->threads,
                                           .slice = o->slice,
                                           .precision = o->precision,
                                           .norm_momentum = o->norm_momentum,
-                                          .seed = o->seed};
+                                          .seed = o->seed,
+                                          .n_taps = n_taps,
+                                          .taps = r->taps};
     int64_t shape[3];
     dataset_sample_shape(r->ds, shape);
     int rc = train_net_new(g, &net, &r->net, err);
@@ -533,6 +618,16 @@ static int open_optimizer(struct run *r, struct err *err)
     return rc;
 }
 
+static int64_t spare_of(const struct run *r)
+{
+    const struct train_features *f = r->options->features;
+    int64_t most = loss_spare(&r->loss);
+    for (int i = 0; f && i < f->pairs.n; i++)
+        if (loss_features_spare(&f->pairs.pairs[i].shape) > most)
+            most = loss_features_spare(&f->pairs.pairs[i].shape);
+    return most;
+}
+
 static int take_memory(struct run *r, struct err *err)
 {
     const struct train_options *o = r->options;
@@ -544,14 +639,14 @@ static int take_memory(struct run *r, struct err *err)
         r->n_weights += r->spans[i].n;
     r->weights = mem_aligned((size_t)(r->n_weights + 1) * sizeof(*r->weights));
     r->losses = arena_alloc(r->arena, (size_t)o->batch, sizeof(*r->losses));
+    r->feature_losses = arena_alloc(r->arena, (size_t)o->batch, sizeof(*r->feature_losses));
     r->hits = arena_alloc(r->arena, (size_t)o->batch, 1);
     r->lanes = arena_alloc(r->arena, (size_t)lanes, sizeof(*r->lanes));
     r->curve = mem_calloc((size_t)o->epochs + 1, sizeof(*r->curve));
-    if (!r->weights || !r->losses || !r->hits || !r->lanes || !r->curve)
+    if (!r->weights || !r->losses || !r->feature_losses || !r->hits || !r->lanes || !r->curve)
         return err_oom(err, "training");
     for (int i = 0; i < lanes; i++) {
-        r->lanes[i].spare =
-            arena_alloc(r->arena, (size_t)loss_spare(&r->loss), sizeof(*r->lanes[i].spare));
+        r->lanes[i].spare = arena_alloc(r->arena, (size_t)spare_of(r), sizeof(*r->lanes[i].spare));
         if (!r->lanes[i].spare)
             return err_oom(err, "training");
     }
@@ -568,6 +663,8 @@ static int open_run(const struct graph *g, struct run *r, struct err *err)
     if (rc == 0)
         rc = open_optimizer(r, err);
     if (rc == 0)
+        rc = open_features(r, err);
+    if (rc == 0)
         rc = take_memory(r, err);
     if (rc == 0)
         rc = describe(g, r, err);
@@ -580,14 +677,19 @@ static int open_run(const struct graph *g, struct run *r, struct err *err)
         .batch = o->batch,
         .mixup = o->mixup,
         .teacher = o->teacher,
+        .features = r->features,
+        .pairs = o->features ? &o->features->pairs : NULL,
+        .features_pre = o->features ? &o->features->pre : NULL,
     };
     r->per_epoch = batches_per_epoch(&r->settings);
     r->steps = r->per_epoch * o->epochs;
+    r->last =
+        o->stop_after > 0 && o->stop_after < o->epochs ? r->per_epoch * o->stop_after : r->steps;
     rc = check_views(r, err);
     if (rc == 0)
         rc = restore(r, err);
     if (rc == 0)
-        rc = batches_open(&r->settings, r->at.step, r->steps, &r->batches, err);
+        rc = batches_open(&r->settings, r->at.step, r->last, &r->batches, err);
     return rc;
 }
 

@@ -14,6 +14,7 @@
  *     pass_simplify(result.graph, err);   // norms folded: ready to be shipped
  *     train_result_release(&result);
  */
+#include "shared/train/batches.h"
 #include "shared/train/checkpoint.h"
 #include "shared/train/loss.h"
 #include "shared/train/optimizer.h"
@@ -25,10 +26,21 @@ struct train_progress {
     int64_t epoch, epochs; /* the one going on, from 0 */
     int64_t step, steps;   /* of this epoch: done, all */
     double loss, accuracy; /* means of this epoch so far; accuracy NAN without labels */
+    double feature_loss;   /* NAN without */
     double rate;
     double images_per_second;           /* of this epoch */
     double seconds, left;               /* spent, estimated */
     const struct train_epoch *finished; /* the epoch that ended with this step; NULL else */
+};
+
+/* A teacher whose features are learned from, too (features.h). */
+struct train_features {
+    const struct graph *teacher; /* as for inference */
+    enum precision precision;
+    struct preprocess pre;
+    enum loss_feature_kind kind;
+    struct feature_pairs pairs;
+    double weight; /* of the mean over the pairs, on top of the rest of the loss */
 };
 
 struct train_options {
@@ -45,6 +57,7 @@ struct train_options {
                          refused; NULL: not compared */
     double distil;    /* the teacher's share of the loss */
     double temperature;
+    const struct train_features *features; /* may be NULL */
 
     double ema;          /* decay of an average that is what is evaluated and exported; 0: none */
     int lookahead;       /* the weights are pulled back to their slow average every so many steps,
@@ -56,19 +69,24 @@ struct train_options {
     int64_t slice;
     enum precision precision;
 
+    int stop_after; /* end after so many epochs of the schedule, evaluated and exported, with the
+                       checkpoint up to date: another run with more goes on from there; 0: all */
     int evaluate_every; /* epochs between looks at the search part; 0: never but at the end;
                            negative: not at all */
 
     const char *identity; /* what else tells this run from others (hashes of model and data, ...) as
                              lines key=value; may be NULL */
-    const char *checkpoint;    /* file; NULL: none */
-    double checkpoint_seconds; /* 0: 300 */
-    bool resume;               /* from the checkpoint, where it is there */
+    const char *checkpoint;                   /* file; NULL: none */
+    double checkpoint_seconds;                /* between two of them; 0: 300 */
+    int (*saved)(void *ctx, struct err *err); /* the checkpoint has been written; may be NULL */
+    void *saved_ctx;
+    bool resume; /* from the checkpoint, where it is there */
 
     /* A step has been done; a negative return ends the run as it stands (as a failure). */
     int (*progress)(void *ctx, const struct train_progress *p, struct err *err);
     void *progress_ctx;
-    bool (*stop)(void *ctx); /* asked after each step; may be NULL */
+    bool (*stop)(void *ctx); /* asked after each step, and while the search part is looked at (the
+                                run stops behind it); may be NULL */
     void *stop_ctx;
 };
 /* ResNet's usual recipe for small pictures: 80 epochs of 128, SGD 0.1 cosine, decay 5e-4, crop 4,

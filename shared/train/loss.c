@@ -100,3 +100,88 @@ double loss_feature(const float *out, const float *parent, int64_t n, double pow
     }
     return sum / power;
 }
+
+/* ---- features of a sample ---- */
+
+/* The sum of the squared deviations from the mean. */
+static double variation(const float *x, int64_t n)
+{
+    double sum = 0, square = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i];
+    for (int64_t i = 0; i < n; i++)
+        square += ((double)x[i] - sum / (double)n) * ((double)x[i] - sum / (double)n);
+    return square;
+}
+
+static double cosine_loss(const float *out, const float *parent, int64_t n, double scale,
+                          float *gradient)
+{
+    const double a = sqrt(loss_power(out, n)), b = sqrt(loss_power(parent, n));
+    double dot = 0;
+    if (!(a > 0) || !(b > 0))
+        return 0;
+    for (int64_t i = 0; i < n; i++)
+        dot += (double)out[i] * (double)parent[i];
+    const double cosine = dot / (a * b);
+    for (int64_t i = 0; i < n; i++)
+        gradient[i] -= (float)(scale * ((double)parent[i] / b - cosine * (double)out[i] / a) / a);
+    return 1 - cosine;
+}
+
+/* map[pixel]: the mean over the channels of the squares, of length 1; returns the length that it
+ * had. */
+static double energy(const float *x, int64_t channels, int64_t pixels, double *map)
+{
+    double length = 0;
+    for (int64_t s = 0; s < pixels; s++) {
+        map[s] = 0;
+        for (int64_t c = 0; c < channels; c++)
+            map[s] += (double)x[c * pixels + s] * (double)x[c * pixels + s] / (double)channels;
+        length += map[s] * map[s];
+    }
+    length = sqrt(length);
+    for (int64_t s = 0; s < pixels && length > 0; s++)
+        map[s] /= length;
+    return length;
+}
+
+static double attention_loss(const struct loss_features *f, const float *out, const float *parent,
+                             double scale, float *gradient, double *spare)
+{
+    double *own = spare, *other = spare + f->pixels, sum = 0, dot = 0;
+    const double length = energy(out, f->channels, f->pixels, own);
+    if (!(energy(parent, f->parent_channels, f->pixels, other) > 0) || !(length > 0))
+        return 0;
+    for (int64_t s = 0; s < f->pixels; s++) {
+        const double d = own[s] - other[s];
+        sum += d * d;
+        dot += 2 * d * own[s];
+    }
+    for (int64_t s = 0; s < f->pixels; s++) {
+        const double slope = (2 * (own[s] - other[s]) - own[s] * dot) / length;
+        const double factor = 2 * scale * slope / (double)f->channels;
+        for (int64_t c = 0; c < f->channels; c++)
+            gradient[c * f->pixels + s] += (float)(factor * (double)out[c * f->pixels + s]);
+    }
+    return sum;
+}
+
+int64_t loss_features_spare(const struct loss_features *f)
+{
+    return f->kind == FEATURE_ATTENTION ? 2 * f->pixels : 0;
+}
+
+double loss_features(const struct loss_features *f, const float *out, const float *parent,
+                     double scale, float *gradient, double *spare)
+{
+    const int64_t n = f->channels * f->pixels;
+    switch (f->kind) {
+    case FEATURE_COSINE:
+        return cosine_loss(out, parent, n, scale, gradient);
+    case FEATURE_ATTENTION:
+        return attention_loss(f, out, parent, scale, gradient, spare);
+    default:
+        return loss_feature(out, parent, n, variation(parent, n), scale, gradient);
+    }
+}

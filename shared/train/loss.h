@@ -32,6 +32,25 @@ int64_t loss_spare(const struct loss *l);
 double loss_sample(const struct loss *l, const struct loss_target *t, const float *logits,
                    double scale, float *gradient, double *spare);
 
+/* ---- features: what a student computes on its way against what its teacher does ---- */
+
+enum loss_feature_kind {
+    FEATURE_MSE,    /* mean squared error, as a share of the teacher's variance over the sample */
+    FEATURE_COSINE, /* 1 - cosine of the angle between the two */
+    FEATURE_ATTENTION, /* squared distance of the normalised maps of energy, mean over the channels
+                          of the square (Zagoruyko and Komodakis, 2017): channels may differ */
+};
+struct loss_features {
+    enum loss_feature_kind kind;
+    int64_t channels, parent_channels, pixels;
+};
+/* Doubles of scratch memory that loss_features needs. */
+int64_t loss_features_spare(const struct loss_features *f);
+/* One sample: out [channels, pixels], parent [parent_channels, pixels]; gradient takes scale *
+ * derivative on top. 0, without a gradient, where the parent says nothing. */
+double loss_features(const struct loss_features *f, const float *out, const float *parent,
+                     double scale, float *gradient, double *spare);
+
 /* Feature loss, MSE(out, parent) / MSE(0, parent), over any number of pieces: `power` is
  * loss_power(parent) of the whole, so that the sum of the pieces' losses is the whole's. gradient
  * takes scale * derivative on top. */

@@ -51,9 +51,8 @@ int teacher_views_key(const struct augmenter *views, const char *data, char ret[
     return text ? hash_bytes(text, strlen(text), ret, err) : err_oom(err, "a key");
 }
 
-/* The network together with what it is fed and how it computes. */
-static int network_key(const struct graph *g, const struct preprocess *pre,
-                       enum precision precision, char ret[65], struct err *err)
+int teacher_network_key(const struct graph *g, const struct preprocess *pre,
+                        enum precision precision, char ret[65], struct err *err)
 {
     _cleanup_(freep) void *bytes = NULL;
     _cleanup_(freep) char *text = preprocess_text(pre);
@@ -100,7 +99,7 @@ static int make_header(const struct graph *g, const struct augmenter *views,
     if (rc == 0)
         rc = teacher_views_key(views, options->data, h->views_key, err);
     if (rc == 0)
-        rc = network_key(g, &views->pre, options->precision, h->network, err);
+        rc = teacher_network_key(g, &views->pre, options->precision, h->network, err);
     return rc;
 }
 

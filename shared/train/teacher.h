@@ -46,6 +46,10 @@ const char *teacher_key(const struct teacher *t);
 const char *teacher_network(const struct teacher *t);
 void teacher_logits(const struct teacher *t, int64_t view, int64_t sample, float *ret);
 
+/* The key of who answers: the network together with what it is fed and how it computes. */
+int teacher_network_key(const struct graph *g, const struct preprocess *pre,
+                        enum precision precision, char ret[65], struct err *err);
+
 /* The key of views: of the data (as in teacher_options), the part, augmentation and seed. */
 int teacher_views_key(const struct augmenter *views, const char *data, char ret[65],
                       struct err *err);

@@ -21,7 +21,7 @@ struct event_record {
 };
 
 struct progress {
-    char stage[64], unit[32];
+    char stage[64], unit[32], fields[256];
     double done, total, done_at_begin;
     int64_t begin_ns, sent_ns;
     int64_t paused_at_begin_ns;

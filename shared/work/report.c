@@ -126,6 +126,8 @@ void progress_emit(struct running *running, int64_t now_ns, bool at_any_rate)
         else
             strbuf_add(&text, ",\"eta_s\":0");
     }
+    if (*p->fields)
+        strbuf_printf(&text, ",%s", p->fields);
     add_origin(&text, running);
     char *taken = strbuf_take(&text);
     if (taken)
@@ -135,7 +137,7 @@ void progress_emit(struct running *running, int64_t now_ns, bool at_any_rate)
 }
 
 static void set_progress(struct running *running, const char *stage, double done, double total,
-                         const char *unit)
+                         const char *unit, const char *fields)
 {
     struct progress *p = &running->progress;
     int64_t now = clock_now_ns(NULL);
@@ -146,20 +148,28 @@ static void set_progress(struct running *running, const char *stage, double done
         str_copy(p->stage, sizeof(p->stage), stage);
     }
     str_copy(p->unit, sizeof(p->unit), unit ? unit : "");
+    if (!str_copy(p->fields, sizeof(p->fields), fields ? fields : ""))
+        *p->fields = 0; /* half of them would be no JSON */
     p->done = isfinite(done) ? done : 0;
     p->total = isfinite(total) ? total : 0;
     p->unsent = true;
     progress_emit(running, now, false);
 }
 
-int work_progress(struct work_task *task, const char *stage, double done, double total,
-                  const char *unit, struct err *err)
+int work_progress_fields(struct work_task *task, const char *stage, double done, double total,
+                         const char *unit, const char *fields, struct err *err)
 {
     struct running *running = task->internal;
     pthread_mutex_lock(&running->work->lock);
-    set_progress(running, stage, done, total, unit);
+    set_progress(running, stage, done, total, unit, fields);
     pthread_mutex_unlock(&running->work->lock);
     return work_check(task, err);
+}
+
+int work_progress(struct work_task *task, const char *stage, double done, double total,
+                  const char *unit, struct err *err)
+{
+    return work_progress_fields(task, stage, done, total, unit, NULL, err);
 }
 
 /* ---- when to stop, when to wait ---- */

@@ -88,6 +88,9 @@ int work_group_result(const struct work_task *task, int i, const ProtobufCMessag
  * and `total` are in `unit`s ("images"). Thread-safe. */
 int work_progress(struct work_task *task, const char *stage, double done, double total,
                   const char *unit, struct err *err);
+/* The same, with more to say in the event: `fields` as in work_event, at most 255 bytes. */
+int work_progress_fields(struct work_task *task, const char *stage, double done, double total,
+                         const char *unit, const char *fields, struct err *err);
 int work_check(struct work_task *task, struct err *err);
 /* An event of the job, for its watchers: `fields` is the inside of a JSON object, such as
  * "\"stage\":\"measure\",\"p50_us\":12.5"; type, task, time and service are added. Thread-safe. */

@@ -63,21 +63,6 @@ static pid_t start(struct on_redis *on, const char *lease_ms, const char *failpo
     return worker_start(on, &config, ENV("HONE_LEASE_MS", lease_ms, "HONE_FAILPOINT", failpoints));
 }
 
-/* Until the worker has said so. */
-static void wait_for_log(struct on_redis *on, const char *line)
-{
-    _cleanup_(freep) char *log = str_printf("%s/log", worker_folder);
-    bool said = false;
-    for (int i = 0; i < 60000 && !said; i++) {
-        _cleanup_(freep) char *text = NULL;
-        size_t bytes = 0;
-        assert_int_equal(fs_read(log, 1 << 20, (void **)&text, &bytes, &on->err), 0);
-        said = strstr(text, line) != NULL;
-        clock_sleep_ms(1);
-    }
-    assert_true(said);
-}
-
 static void is_killed(pid_t pid)
 {
     int status = worker_wait(pid);
@@ -148,7 +133,7 @@ static void a_result_waits_for_a_redis_that_is_away(void **state)
     sem_wait(&shared->started);
     test_redis_kill(&on->redis);
     sem_post(&shared->go);
-    wait_for_log(on, "the result is kept for");
+    worker_wait_log(on, "the result is kept for");
     assert_int_equal(test_redis_restart(&on->redis), 0);
     job_result_is(on, "J1", "kept");
     assert_int_equal(atomic_load(&shared->calls), 1);
@@ -164,7 +149,7 @@ static void an_idle_loop_goes_on_when_redis_is_back(void **state)
     job_put(on, "J1", "quick", "one");
     job_result_is(on, "J1", "one");
     test_redis_kill(&on->redis);
-    wait_for_log(on, "no tasks can be claimed");
+    worker_wait_log(on, "no tasks can be claimed");
     assert_int_equal(test_redis_restart(&on->redis), 0);
     job_put(on, "J2", "quick", "two");
     job_result_is(on, "J2", "two");

@@ -93,7 +93,16 @@ check "the teacher's answers are kept" test -s "$work/student.onnx.teacher"
 quick "${student[@]}" --out "$work/student.onnx" --json >"$work/again.jsonl" 2>&1
 check "and used again" last "$work/again.jsonl" 'r["teacher_images_per_second"] == 0'
 
+# ---- features ----
+train --teacher "$model" --views 1 --epochs 1 --reinit --batch 50 --features auto \
+    --out "$work/features.onnx" >"$work/features.log" 2>&1
+check "the pairs of features are said" grep -qE "^features +[^ ]+=[^ ]+ \[" "$work/features.log"
+check "and their loss" grep -qE "^epoch +1 of 1 .* features [0-9.]+" "$work/features.log"
+check "features that do not go together are refused" fails 1 "has no value 'nowhere'; its cut" \
+    quick --teacher "$model" --features nowhere=nowhere --reinit --out "$work/none.onnx"
+
 # ---- refusals ----
+check "features need a teacher" fails 2 "need --teacher" quick --features auto
 check "data are needed" fails 2 "--data is missing" "$hone" train "$model"
 check "a mistyped choice" fails 2 "'sideways' is none of" quick --flip sideways
 check "a teacher's options need one" fails 2 "need --teacher" quick --views 3

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -27,9 +28,9 @@ static inline void workers_end(void)
     assert_int_equal(fs_remove_tree(worker_folder, NULL), 0);
 }
 
-/* Starts one with these environment variables set: name, value, name, value, ..., NULL. */
-static inline pid_t worker_start(struct on_redis *on, const struct work_config *config,
-                                 const char *const *env)
+/* A child that is ready to become a worker (0 there), with these environment variables set: name,
+ * value, name, value, ..., NULL. */
+static inline pid_t worker_fork(struct on_redis *on, const char *const *env)
 {
     fflush(NULL); /* the child exits as a program does, so that leaks of the loop are found */
     pid_t parent = getpid(), pid = fork();
@@ -51,11 +52,42 @@ static inline pid_t worker_start(struct on_redis *on, const struct work_config *
     setenv("HONE_HOST", "here", 1);
     for (; env && *env; env += 2)
         setenv(env[0], env[1], 1);
-    int code = work_main(config);
-    freep(&store);
-    freep(&scratch);
-    freep(&log);
-    exit(code);
+    return 0;
+}
+
+static inline pid_t worker_start(struct on_redis *on, const struct work_config *config,
+                                 const char *const *env)
+{
+    pid_t pid = worker_fork(on, env);
+    if (pid == 0)
+        exit(work_main(config));
+    return pid;
+}
+
+/* A service's own program. */
+static inline pid_t worker_exec(struct on_redis *on, const char *program, const char *const *env)
+{
+    pid_t pid = worker_fork(on, env);
+    if (pid == 0) {
+        execl(program, program, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+/* Until the workers of this test have said so in their log. */
+static inline void worker_wait_log(struct on_redis *on, const char *line)
+{
+    _cleanup_(freep) char *log = str_printf("%s/log", worker_folder);
+    bool said = false;
+    for (int i = 0; i < 60000 && !said; i++) {
+        _cleanup_(freep) char *text = NULL;
+        size_t bytes = 0;
+        assert_int_equal(fs_read(log, 1 << 20, (void **)&text, &bytes, &on->err), 0);
+        said = strstr(text, line) != NULL;
+        clock_sleep_ms(1);
+    }
+    assert_true(said);
 }
 #define ENV(...) ((const char *const[]){__VA_ARGS__, NULL})
 

@@ -449,13 +449,14 @@ static void what_cannot_be_trained_is_refused(void **state)
 static void the_curve_is_json(void **state)
 {
     (void)state;
-    const struct train_epoch curve[] = {{0, 1.5, 0.25, NAN, 0.1, 2, 100},
-                                        {1, 0.5, 0.75, 0.5, 0.05, 2, 200}};
+    const struct train_epoch curve[] = {{0, 1.5, 0.25, NAN, NAN, 0.1, 2, 100},
+                                        {1, 0.5, 0.75, 0.125, 0.5, 0.05, 2, 200}};
     _cleanup_(freep) char *text = train_curve_json(curve, 2);
     assert_string_equal(text,
                         "{\"epochs\":[{\"epoch\":1,\"loss\":1.5,\"accuracy\":0.25,\"rate\":0.1,"
                         "\"seconds\":2.0,\"images_per_second\":100.0},{\"epoch\":2,\"loss\":0.5,"
-                        "\"accuracy\":0.75,\"search_accuracy\":0.5,\"rate\":0.05,\"seconds\":2.0,"
+                        "\"feature_loss\":0.125,\"accuracy\":0.75,\"search_accuracy\":0.5,"
+                        "\"rate\":0.05,\"seconds\":2.0,"
                         "\"images_per_second\":200.0}]}");
 }
 

@@ -233,6 +233,7 @@ static void check_real(const char *file, int norms, int64_t n)
         str_printf("%s/models/%s", data ? data : HONE_SOURCE_DIR "/../shared/data", file);
     if (!fs_exists(path)) {
         print_message("skip: %s is not there\n", path);
+        freep(&path); /* skip does not return */
         skip();
     }
     struct graph *g = NULL, *whole = NULL;

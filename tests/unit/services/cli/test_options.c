@@ -19,7 +19,7 @@ struct values {
 };
 
 /* What the last parse printed on stderr. */
-static char printed[4096];
+static char printed[16384];
 
 /* Runs fn with stdout and stderr going to a file, and reads it. */
 static int captured(int (*fn)(void *ctx), void *ctx)

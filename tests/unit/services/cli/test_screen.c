@@ -124,6 +124,24 @@ static void the_next_stage_of_a_task_replaces_the_last(void **state)
     free(s.text);
 }
 
+static void training_shows_what_was_learned(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    for (int i = 0; i < 2; i++, s.screen.now_ns = 10 * SECOND)
+        screen_event(&s.screen,
+                     "{\"type\":\"progress\",\"stage\":\"train student\",\"done\":1000,"
+                     "\"total\":4000,\"unit\":\"images\",\"epoch\":2,\"epochs\":8,\"loss\":1.25,"
+                     "\"accuracy\":0.456,\"task\":\"t1\",\"time_ms\":0}");
+    screen_event(&s.screen, "{\"type\":\"epoch\",\"epoch\":2,\"epochs\":8,\"task\":\"t1\"}");
+    end(&s);
+    assert_shown(&s, "train student");
+    assert_shown(&s, "1000/4000 images  epoch 2/8 loss 1.25 45.6 %");
+    assert_int_equal(count(s.text, "\n"), 1);
+    free(s.text);
+}
+
 static void a_stage_that_falls_silent_is_forgotten(void **state)
 {
     (void)state;
@@ -288,6 +306,7 @@ int main(void)
         cmocka_unit_test(plain_lines_come_every_five_seconds_and_at_the_end),
         cmocka_unit_test(a_terminal_gets_one_line_for_each_stage_updated_in_place),
         cmocka_unit_test(the_next_stage_of_a_task_replaces_the_last),
+        cmocka_unit_test(training_shows_what_was_learned),
         cmocka_unit_test(a_stage_that_falls_silent_is_forgotten),
         cmocka_unit_test(more_stages_than_places_do_no_harm),
         cmocka_unit_test(the_best_so_far_stays_in_sight),

@@ -460,6 +460,71 @@ static void names_that_are_no_utf8_still_give_json(void **state)
     yyjson_doc_free(doc);
 }
 
+/* ---- networks that were trained ---- */
+
+struct learned {
+    Hone__V1__TrainResult result, *list[1];
+    Hone__V1__TrainResult__Epoch epoch[3], *epochs[3];
+    job_network network;
+};
+
+/* Three of four epochs; the second was not looked at on the search part. */
+static void learn(struct learned *l, struct example *e)
+{
+    static const double loss[] = {2, 1, 0.5}, search[] = {0.25, NAN, 0.75};
+    hone__v1__train_result__init(&l->result);
+    network(&l->network, HOSTILE, 1000);
+    for (int i = 0; i < 3; i++) {
+        hone__v1__train_result__epoch__init(&l->epoch[i]);
+        l->epoch[i].epoch = (uint32_t)i + 1;
+        l->epoch[i].loss = loss[i];
+        l->epoch[i].feature_loss = NAN;
+        l->epoch[i].accuracy = 0.2 * (i + 1);
+        l->epoch[i].search_accuracy = search[i];
+        l->epochs[i] = &l->epoch[i];
+    }
+    l->result.network = &l->network;
+    l->result.curve = l->epochs;
+    l->result.n_curve = 3;
+    l->result.epochs = 4;
+    l->list[0] = &l->result;
+    e->report.trained = l->list;
+    e->report.n_trained = 1;
+}
+
+static void curves_of_what_was_trained_are_drawn(void **state)
+{
+    (void)state;
+    struct example *e = make_example();
+    struct learned l;
+    _cleanup_(freep) char *before = text_of(report_html, &e->report);
+    assert_has_not(before, "Learning curves");
+    learn(&l, e);
+    _cleanup_(freep) char *html = text_of(report_html, &e->report);
+    assert_well_formed(html);
+    assert_has_not(html, "<script>");
+    assert_has(html, "3 of 4 epochs");
+    /* loss 2, 1, 0.5 of at most 2; the search part without its second point */
+    assert_has(html, "points='50.0,12.0 203.3,109.0 356.7,157.5 '");
+    assert_has(html, "points='50.0,157.5 356.7,60.5 '");
+    assert_has_not(html, "nan");
+}
+
+static void curves_are_in_result_json(void **state)
+{
+    (void)state;
+    struct example *e = make_example();
+    struct learned l;
+    learn(&l, e);
+    yyjson_doc *doc = json_of(report_result_json, &e->report);
+    number_is(doc, "/curves/0/epochs/0/epoch", 1);
+    number_is(doc, "/curves/0/epochs/2/loss", 0.5);
+    number_is(doc, "/curves/0/epochs/2/search_accuracy", 0.75);
+    assert_null(yyjson_doc_ptr_get(doc, "/curves/0/epochs/1/search_accuracy"));
+    assert_string_equal(yyjson_get_str(at(doc, "/curves/0/name")), HOSTILE);
+    yyjson_doc_free(doc);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -475,6 +540,8 @@ int main(void)
         cmocka_unit_test(hostile_names_come_back_from_json_as_they_were),
         cmocka_unit_test(what_is_no_number_is_null),
         cmocka_unit_test(names_that_are_no_utf8_still_give_json),
+        cmocka_unit_test(curves_of_what_was_trained_are_drawn),
+        cmocka_unit_test(curves_are_in_result_json),
     };
     return cmocka_run_group_tests_name("report", tests, NULL, NULL);
 }
