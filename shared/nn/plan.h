@@ -34,7 +34,7 @@ struct plan_options {
     bool one_lane;              /* all threads on each layer also where the batch could be shared */
     bool choose_by_name;        /* take the library's first implementation, measure nothing */
     const char *implementation; /* tests: force the implementations whose name contains this, where
-                                   a layer has one */
+                                   a layer has one; "NAME@LAYOUT": those that write it ("last") */
 };
 
 int plan_compile(const struct graph *g, const struct plan_options *options, struct plan **ret,

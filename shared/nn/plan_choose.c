@@ -7,6 +7,7 @@
  * that makes the whole cheaper; the cheapest end wins.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,6 +141,17 @@ static const char *choice_name(const struct choice *choice)
     return *choice->name ? choice->name : choice->by->name;
 }
 
+/* "NAME", "NAME@LAYOUT" or "@LAYOUT" (of what the layer writes). */
+static bool is_forced(const struct choice *choice, const char *forced)
+{
+    const char *at = strchr(forced, '@');
+    char name[64];
+    if (!at)
+        return strstr(choice_name(choice), forced) != NULL;
+    snprintf(name, sizeof(name), "%.*s", (int)(at - forced), forced);
+    return strcmp(layout_name(choice->out), at + 1) == 0 && strstr(choice_name(choice), name);
+}
+
 /* Implementations with the forced name; all when the layer has none. */
 static void keep_forced(const struct maker *m, struct choices *choices)
 {
@@ -147,7 +159,7 @@ static void keep_forced(const struct maker *m, struct choices *choices)
     int kept = 0;
     for (int i = 0; forced && i < choices->n; i++) {
         const struct choice *choice = &choices->items[i];
-        if (strstr(choice_name(choice), forced))
+        if (is_forced(choice, forced))
             choices->items[kept++] = *choice;
     }
     if (kept > 0)

@@ -184,7 +184,7 @@ static int need_instance(struct emit *e, int wire, enum dtype dtype, enum layout
     target.dtype = dtype;
     target.layout = layout;
     target.quantized = plan->wires[wire].quantized && dtype == plan->wires[wire].dtype;
-    if (!convert_is_direct(&source, &target)) {
+    if (!convert_is_direct(&plan->wires[wire].shape, &source, &target)) {
         from = need_instance(e, wire, plan->instances[from].dtype, LAYOUT_LAST, err);
         if (from < 0)
             return from;

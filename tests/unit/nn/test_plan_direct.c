@@ -123,12 +123,32 @@ static void huge_sums_saturate_upwards(void **state)
     mesh_release(&m);
 }
 
+/* C4 of one channel goes to channels last, which lies as the plain layout does. */
+static void a_single_channel_leaves_the_layout_of_four(void **state)
+{
+    (void)state;
+    struct mesh m;
+    mesh_init(&m, 4);
+    int x = mesh_qdq(&m, mesh_input(&m, DIMS(DIM_BATCH, 4, 9, 7)), DTYPE_U8, 0.02f, 128);
+    int y = mesh_narrow_conv(&m, x, (struct mesh_conv){.ic = 4, .oc = 1, .kernel = 3, .pad = 1});
+    y = mesh_qdq(&m, y, DTYPE_U8, 0.02f, 128);
+    y = mesh_narrow_conv(&m, y, (struct mesh_conv){.ic = 1, .oc = 5, .kernel = 3, .stride = 3});
+    mesh_output(&m, y);
+    mesh_finish(&m);
+    const struct plan_options o = {.batch = 2, .implementation = "direct:plain"};
+    struct plan *plan = mesh_check(&m, &o, 0.03, "one channel");
+    assert_string_equal(find_step(plan, "Conv")->implementation, "direct:plain");
+    plan_free(plan);
+    mesh_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vnni_kernel_is_right),
         cmocka_unit_test(its_plain_twin_is_right),
         cmocka_unit_test(huge_sums_saturate_upwards),
+        cmocka_unit_test(a_single_channel_leaves_the_layout_of_four),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
