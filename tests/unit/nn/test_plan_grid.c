@@ -56,7 +56,7 @@ static struct drawn_conv draw_conv(struct rng *rng, int i)
     d.batch = grid_batches[rng_below(rng, GRID_BATCHES)];
     while (groups == 0 && d.conv.oc > 3 && /* plain C has to go through it several times */
            d.batch * d.height * d.width * d.conv.ic * d.conv.oc * d.conv.kernel * d.conv.kernel >
-               8000000)
+               1500000)
         d.conv.oc /= 2;
     d.threads = 1 + (int)rng_below(rng, 2);
     d.post = (int)rng_below(rng, 5);
