@@ -17,6 +17,7 @@
 #include "shared/nn/step_dnnl.h"
 #include "shared/nn/step_move.h"
 #include "shared/nn/step_narrow.h"
+#include "shared/nn/step_pictures.h"
 #include "shared/nn/step_winograd.h"
 
 enum { MOST_SWEEPS = 8 };
@@ -53,6 +54,7 @@ const struct implementation *const *implementations_of(enum layer_kind kind)
         [LAYER_TABLE] = {&narrow_table},
         [LAYER_NARROW_BINARY] = {&narrow_binary},
         [LAYER_NARROW_MEAN] = {&narrow_mean},
+        [LAYER_PICTURES] = {&pictures_vbmi, &pictures_plain},
         [LAYER_SOFTMAX] = {&onednn_norm},
         [LAYER_LRN] = {&onednn_norm},
     };
@@ -108,6 +110,15 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
     case LAYER_NARROW_MEAN:
         pairs[n++] = (struct pair){LAYOUT_LAST, LAYOUT_LAST};
         pairs[n++] = (struct pair){LAYOUT_PLAIN, LAYOUT_PLAIN};
+        break;
+    case LAYER_PICTURES:
+        for (int a = 0; a < 2; a++) {
+            enum layout given = a ? LAYOUT_PLAIN : LAYOUT_LAST;
+            pairs[n++] = (struct pair){given, LAYOUT_LAST};
+            pairs[n++] = (struct pair){given, LAYOUT_PLAIN};
+            if (layer->precision == PRECISION_INT8)
+                pairs[n++] = (struct pair){given, LAYOUT_C4};
+        }
         break;
     case LAYER_CONVERT:
         for (int a = 0; a < 3; a++)
@@ -239,10 +250,10 @@ static int best_of_pairs(struct chooser *c, int at, const struct choices *choice
     return 0;
 }
 
-static bool reference_forced(const struct maker *m)
+static bool reference_forced(const struct maker *m, const struct layer *layer)
 {
     const char *name = m->options->implementation;
-    return name && strcmp(name, reference_implementation.name) == 0;
+    return name && layer->node && strcmp(name, reference_implementation.name) == 0;
 }
 
 static int list_variants(struct chooser *c, int at, struct err *err)
@@ -250,7 +261,7 @@ static int list_variants(struct chooser *c, int at, struct err *err)
     struct layer *layer = &c->plan->layers[at];
     struct variants *v = &c->variants[at];
     _cleanup_(choices_release) struct choices choices = {0};
-    int rc = reference_forced(c->m) ? 0 : list_choices(c, layer, &choices, err);
+    int rc = reference_forced(c->m, layer) ? 0 : list_choices(c, layer, &choices, err);
     if (rc == 0 && layer->sum >= 0 && only_last_resorts(&choices)) {
         /* Addition in place only right behind the product, or not at all: then beside it. */
         layer->sum = -1;
@@ -295,7 +306,7 @@ static double wire_cost(const struct chooser *c, int wire)
     const struct wire *w = &c->plan->wires[wire];
     if (w->constant)
         return 0;
-    enum layout made = LAYOUT_PLAIN;
+    enum layout made = w->layout;
     if (w->layer >= 0)
         made = c->variants[w->layer].items[c->variants[w->layer].chosen].out;
     struct form have[16] = {wire_form(w, w->dtype, made)};

@@ -199,7 +199,7 @@ static int source_instances(struct emit *e, struct err *err)
         const struct wire *wire = &plan->wires[w];
         if (wire->input < 0 && !wire->constant)
             continue;
-        int i = add_instance(e, w, wire->dtype, LAYOUT_PLAIN, err);
+        int i = add_instance(e, w, wire->dtype, wire->layout, err);
         if (i < 0)
             return i;
         if (wire->constant) {

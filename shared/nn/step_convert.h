@@ -18,6 +18,8 @@ int convert_make(struct maker *m, struct step *step, const struct shape *shape,
  * them. */
 int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
                         const struct form *from, const struct form *to, struct err *err);
+/* What QuantizeLinear makes of n numbers, bit for bit as every conversion to 8 bits does. */
+void narrow_quantize(const float *from, const struct form *to, uint8_t *ret, int64_t n);
 /* Whether one step does it well; what comes from or goes to C4 may have to pass through LAST in its
  * own type, which is direct. */
 bool convert_is_direct(const struct shape *shape, const struct form *from, const struct form *to);

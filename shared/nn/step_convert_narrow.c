@@ -90,12 +90,16 @@ static float low_of(enum dtype dtype)
     return dtype == DTYPE_U8 ? 0 : -128;
 }
 
+void narrow_quantize(const float *from, const struct form *to, uint8_t *ret, int64_t n)
+{
+    KERNEL_PICK(quantize_flat)(from, to->scale, (float)to->zero, low_of(to->dtype), ret, n);
+}
+
 static int run_quantize_flat(struct step *step, struct err *err)
 {
     (void)err;
     const struct narrow_convert *c = step->state;
-    KERNEL_PICK(quantize_flat)(step->data[0], c->to.scale, (float)c->to.zero, low_of(c->to.dtype),
-                               step->data[1], c->n * c->channels * c->pixels);
+    narrow_quantize(step->data[0], &c->to, step->data[1], c->n * c->channels * c->pixels);
     return 0;
 }
 
