@@ -18,8 +18,9 @@ static const char *const grid_float_conv[] = {
     "brgdmm",    "gemm",        "winograd:vectors", "winograd:plain", "jit_1x1@last",
     "jit:@last", "jit_dw@last", GRID_LAYOUTS};
 static const char *const grid_narrow_conv[] = {
-    "jit_int8:", "jit_int8_1x1", "jit_int8_dw", "brgconv",      "brg_conv",
-    "brgdmm",    "gemm",         "direct:avx",  "direct:plain", GRID_LAYOUTS};
+    "jit_int8:",        "jit_int8_1x1",     "jit_int8_dw",  "brgconv",
+    "brg_conv",         "brgdmm",           "gemm",         "direct:avx512",
+    "direct:avx2_vnni", "direct:avx2_madd", "direct:plain", GRID_LAYOUTS};
 static const char *const grid_gemm[] = {"brg_mat", "brgemm", "gemm", "jit", "brg", GRID_LAYOUTS};
 
 struct grid_case {

@@ -30,7 +30,8 @@ static int quantized_conv(struct mesh *m, const struct direct_case *c, int x)
 }
 
 /* At most one quantum (two behind a residual, which may be one off itself). */
-static void check(const struct direct_case *c, const char *implementation, int64_t batch, int index)
+static void check(const struct direct_case *c, const char *implementation, int64_t batch,
+                  int threads, int index)
 {
     struct mesh m;
     struct err err = {0};
@@ -39,7 +40,8 @@ static void check(const struct direct_case *c, const char *implementation, int64
     int x = mesh_input(&m, DIMS(DIM_BATCH, c->conv.ic, c->height, c->width));
     mesh_output(&m, quantized_conv(&m, c, mesh_qdq(&m, x, DTYPE_U8, 0.02f, c->in_zero)));
     mesh_finish(&m);
-    const struct plan_options o = {.batch = batch, .implementation = implementation};
+    const struct plan_options o = {
+        .batch = batch, .threads = threads, .one_lane = true, .implementation = implementation};
     must(plan_compile(m.g, &o, &plan, &err), &err);
     assert_string_equal(find_step(plan, "Conv")->implementation, implementation);
     struct trial_run t = {0};
@@ -82,14 +84,37 @@ static void the_vnni_kernel_is_right(void **state)
     }
     for (int i = 0; i < N_CASES; i++)
         for (int64_t batch = 1; batch <= 3; batch += 2)
-            check(&cases[i], "direct:avx512_core_vnni", batch, i);
+            check(&cases[i], "direct:avx512_core_vnni", batch, (int)batch, i);
 }
 
 static void its_plain_twin_is_right(void **state)
 {
     (void)state;
     for (int i = 0; i < N_CASES; i++)
-        check(&cases[i], "direct:plain", 2, i);
+        check(&cases[i], "direct:plain", 2, 1 + i % 2, i);
+}
+
+static bool has_avx2(bool vnni)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && (!vnni || __builtin_cpu_supports("avxvnni"));
+#else
+    return vnni && false;
+#endif
+}
+
+static void the_kernels_for_avx2_are_right(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"direct:avx2_madd", "direct:avx2_vnni"};
+    int n = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < N_CASES && has_avx2(k); i++, n++)
+            check(&cases[i], names[k], 2, 1 + i % 2, i);
+    if (n == 0) {
+        print_message("skip: this CPU has no AVX2\n");
+        skip();
+    }
 }
 
 /* Sums that would leave 32 bits once scaled saturate at the right end. */
@@ -108,8 +133,9 @@ static void huge_sums_saturate_upwards(void **state)
     int y = mesh_node(&m, OP_CONV, VALUES(mesh_qdq(&m, x, DTYPE_U8, 1, 0), w));
     mesh_output(&m, mesh_qdq(&m, y, DTYPE_U8, 1e-3f, 0));
     mesh_finish(&m);
-    for (int i = 0; i < 2; i++) {
-        const struct plan_options o = {.implementation = i ? "direct" : "direct:plain"};
+    static const char *const names[] = {"direct", "direct:plain", "direct:avx2_madd"};
+    for (int i = 0; i < 2 + has_avx2(false); i++) {
+        const struct plan_options o = {.implementation = names[i]};
         struct plan *plan = NULL;
         must(plan_compile(m.g, &o, &plan, &err), &err);
         static float in[64 * 32], out[16 * 32];
@@ -147,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vnni_kernel_is_right),
         cmocka_unit_test(its_plain_twin_is_right),
+        cmocka_unit_test(the_kernels_for_avx2_are_right),
         cmocka_unit_test(huge_sums_saturate_upwards),
         cmocka_unit_test(a_single_channel_leaves_the_layout_of_four),
     };
