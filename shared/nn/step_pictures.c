@@ -71,45 +71,69 @@ static int run_real(struct step *step, struct err *err)
 #define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi")))
 
 /* The bytes of `count` (1 to 16) pixels: as they lie, or plane after plane. */
-VBMI KERNEL_INLINE __m512i load_pixels(const struct pictures *p, const uint8_t *from, int64_t count)
+VBMI KERNEL_INLINE __m512i load_pixels(const struct pictures *p, const uint8_t *from, int64_t count,
+                                       int channels)
 {
-    if (p->in.pixel > 1 || p->channels == 1) {
-        const int64_t bytes = count * p->channels;
+    if (p->in.pixel > 1 || channels == 1) {
+        const int64_t bytes = count * channels;
         return _mm512_maskz_loadu_epi8(~0ull >> (64 - bytes), from);
     }
     const __mmask16 mask = (__mmask16)(0xffffu >> (16 - count));
     __m128i plane[MOST_PICTURE_CHANNELS];
     for (int c = 0; c < MOST_PICTURE_CHANNELS; c++)
-        plane[c] = c < p->channels ? _mm_maskz_loadu_epi8(mask, from + c * p->in.channel)
-                                   : _mm_setzero_si128();
+        plane[c] = c < channels ? _mm_maskz_loadu_epi8(mask, from + c * p->in.channel)
+                                : _mm_setzero_si128();
     __m512i all = _mm512_castsi128_si512(plane[0]);
     all = _mm512_inserti64x2(all, plane[1], 1);
     all = _mm512_inserti64x2(all, plane[2], 2);
     return _mm512_inserti64x2(all, plane[3], 3);
 }
 
-VBMI KERNEL_INLINE __m512i look_up(const uint8_t *table, __m512i at)
+struct registers {
+    __m512i quarter[4];
+};
+
+VBMI KERNEL_INLINE __m512i look_up(const struct registers *table, __m512i at)
 {
-    const __m512i low =
-        _mm512_permutex2var_epi8(_mm512_loadu_si512(table), at, _mm512_loadu_si512(table + 64));
-    const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), at,
-                                                  _mm512_loadu_si512(table + 192));
+    const __m512i low = _mm512_permutex2var_epi8(table->quarter[0], at, table->quarter[1]);
+    const __m512i high = _mm512_permutex2var_epi8(table->quarter[2], at, table->quarter[3]);
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(at), high);
 }
 
-VBMI static void sample_vbmi(const struct pictures *p, const uint8_t *from, uint8_t *to)
+/* `channels` is constant where this is called: then the tables stay in registers. */
+VBMI KERNEL_INLINE void sample_vbmi(const struct pictures *p, const uint8_t *from, uint8_t *to,
+                                    int channels)
 {
     const __m512i gather = _mm512_loadu_si512(p->gather), pack = _mm512_loadu_si512(p->pack);
+    struct registers tables[MOST_PICTURE_CHANNELS];
+#pragma GCC unroll 4
+    for (int c = 0; c < channels; c++)
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++)
+            tables[c].quarter[q] = _mm512_loadu_si512(p->narrow[c] + (ptrdiff_t)64 * q);
     for (int64_t i = 0; i < p->pixels; i += 16) {
         const int64_t count = p->pixels - i < 16 ? p->pixels - i : 16;
-        const __m512i at =
-            _mm512_permutexvar_epi8(gather, load_pixels(p, from + i * p->in.pixel, count));
+        const __m512i at = _mm512_permutexvar_epi8(
+            gather, load_pixels(p, from + i * p->in.pixel, count, channels));
         __m512i y = _mm512_setzero_si512();
-        for (int c = 0; c < p->channels; c++)
-            y = _mm512_mask_mov_epi8(y, 0x1111111111111111ull << c, look_up(p->narrow[c], at));
+#pragma GCC unroll 4
+        for (int c = 0; c < channels; c++)
+            y = _mm512_mask_mov_epi8(y, 0x1111111111111111ull << c, look_up(&tables[c], at));
         y = _mm512_permutexvar_epi8(pack, y);
         _mm512_mask_storeu_epi8(to + i * p->out.pixel, ~0ull >> (64 - count * p->written), y);
     }
+}
+
+VBMI static void pick_vbmi(const struct pictures *p, const uint8_t *from, uint8_t *to)
+{
+    if (p->channels == 1)
+        sample_vbmi(p, from, to, 1);
+    else if (p->channels == 2)
+        sample_vbmi(p, from, to, 2);
+    else if (p->channels == 3)
+        sample_vbmi(p, from, to, 3);
+    else
+        sample_vbmi(p, from, to, 4);
 }
 
 static int run_vbmi(struct step *step, struct err *err)
@@ -117,8 +141,8 @@ static int run_vbmi(struct step *step, struct err *err)
     (void)err;
     const struct pictures *p = step->state;
     for (int64_t n = 0; n < p->n; n++)
-        sample_vbmi(p, (const uint8_t *)step->data[0] + n * p->in.sample,
-                    (uint8_t *)step->data[1] + n * p->out.sample);
+        pick_vbmi(p, (const uint8_t *)step->data[0] + n * p->in.sample,
+                  (uint8_t *)step->data[1] + n * p->out.sample);
     return 0;
 }
 #endif
