@@ -40,9 +40,10 @@ struct chooser {
 
 const struct implementation *const *implementations_of(enum layer_kind kind)
 {
-    static const struct implementation *const table[][8] = {
+    static const struct implementation *const table[][10] = {
         [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_avx2_vnni, &direct_avx2_madd,
-                        &direct_plain, &winograd_vectors, &winograd_plain},
+                        &direct_plain, &depthwise_vnni, &depthwise_plain, &winograd_vectors,
+                        &winograd_plain},
         [LAYER_GEMM] = {&onednn_matmul, &onednn_inner_product},
         [LAYER_POOL] = {&onednn_pool},
         [LAYER_UNARY] = {&onednn_unary},

@@ -312,7 +312,7 @@ static int run_avx2(struct step *step, struct err *err)
 
 /* ---- what it can run ---- */
 
-static bool simple_posts(const struct layer *layer)
+bool direct_simple_posts(const struct layer *layer)
 {
     for (int i = 0; i < layer->n_posts; i++) {
         const struct post *post = &layer->posts[i];
@@ -347,7 +347,7 @@ static bool can_run(const struct maker *m, const struct layer *layer)
         (layer->n_in == 2 && (layer->sum != 1 || layer->in[1].dtype != DTYPE_U8)))
         return false;
     int64_t pixels = c->w.in[0] * c->w.in[1];
-    return simple_posts(layer) && fitting_window(&c->w) && pixels < ((int64_t)1 << 28) &&
+    return direct_simple_posts(layer) && fitting_window(&c->w) && pixels < ((int64_t)1 << 28) &&
            c->w.kernel[0] * c->w.kernel[1] <= 64;
 }
 
@@ -482,9 +482,7 @@ static int pack_weights(struct maker *m, const struct conv *c, struct direct *d,
     return 0;
 }
 
-/* Everything behind the sums in quanta of the output, zero points included. */
-static int make_scales(struct maker *m, const struct layer *layer, struct direct *d,
-                       struct err *err)
+int direct_scales(struct maker *m, const struct layer *layer, struct direct *d, struct err *err)
 {
     const struct conv *c = &layer->conv;
     const struct wire *in = &m->plan->wires[layer->in[0].wire];
@@ -494,6 +492,7 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
     d->bias = arena_alloc(m->arena, n, sizeof(*d->bias));
     if (!d->scale || !d->bias)
         return err_oom(err, "scales");
+    const int64_t inputs = c->ic / c->w.group * d->n_taps; /* of one output */
     float shift = (float)out->zero;
     d->low = 0;
     d->high = 255;
@@ -514,13 +513,13 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
     d->bounds = d->low > 0 || d->high < 255;
     for (int64_t o = 0; o < c->oc; o++) {
         int64_t sum = 0; /* of the weights: the input's zero point counts that often */
-        for (int64_t i = 0; i < c->ic * d->n_taps; i++)
-            sum += ((const int8_t *)c->weights->data)[o * c->ic * d->n_taps + i];
+        for (int64_t i = 0; i < inputs; i++)
+            sum += ((const int8_t *)c->weights->data)[o * inputs + i];
         d->scale[o] = (float)((double)in->scale * (double)c->weight_scales[o] / (double)out->scale);
         d->bias[o] =
             (c->bias ? c->bias[o] / out->scale : 0) + shift - (float)(in->zero * sum) * d->scale[o];
         /* What does not fit 32 bits would become the least integer, not the greatest. */
-        double most = 255.0 * 128 * (double)(c->ic * d->n_taps) * (double)d->scale[o] +
+        double most = 255.0 * 128 * (double)inputs * (double)d->scale[o] +
                       fabs((double)d->bias[o]) + 255.0 * (double)d->residual;
         d->bounds = d->bounds || !(most < 2e9);
     }
@@ -556,7 +555,7 @@ static int make_direct(struct maker *m, const struct layer *layer, bool avx2, bo
     if (rc == 0)
         rc = pack_weights(m, c, d, err);
     if (rc == 0)
-        rc = make_scales(m, layer, d, err);
+        rc = direct_scales(m, layer, d, err);
     return rc;
 }
 

@@ -40,6 +40,12 @@ struct tile {
 
 typedef void tile_fn(const struct direct *d, const struct tile *tile);
 
+/* Nothing behind the sums but an addition in place and bounds. */
+bool direct_simple_posts(const struct layer *layer);
+/* Everything behind the sums in quanta of the output, zero points included: scale, bias, residual,
+ * bounds. n_taps, out_tiles and outputs are given. */
+int direct_scales(struct maker *m, const struct layer *layer, struct direct *d, struct err *err);
+
 #if defined(__x86_64__)
 /* The kernel for the tiles, made for its stride, residual and bounds. */
 tile_fn *direct_avx2_madd_of(const struct direct *d);

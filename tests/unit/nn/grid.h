@@ -20,7 +20,8 @@ static const char *const grid_float_conv[] = {
 static const char *const grid_narrow_conv[] = {
     "jit_int8:",        "jit_int8_1x1",     "jit_int8_dw",  "brgconv",
     "brg_conv",         "brgdmm",           "gemm",         "direct:avx512",
-    "direct:avx2_vnni", "direct:avx2_madd", "direct:plain", GRID_LAYOUTS};
+    "direct:avx2_vnni", "direct:avx2_madd", "direct:plain", "depthwise:avx512",
+    "depthwise:plain",  GRID_LAYOUTS};
 static const char *const grid_gemm[] = {"brg_mat", "brgemm", "gemm", "jit", "brg", GRID_LAYOUTS};
 
 struct grid_case {

@@ -75,6 +75,41 @@ static const struct direct_case cases[] = {
 };
 enum { N_CASES = sizeof(cases) / sizeof(cases[0]) };
 
+static const struct direct_case depthwise[] = {
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .pad = 1}, 8, 8, 0, 0, false, true, false},
+    {{.ic = 32, .oc = 32, .group = 32, .kernel = 3, .pad = 1}, 5, 9, 117, 9, false, true, true},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3}, 3, 4, 30, 100, false, false, false},
+    {{.ic = 48, .oc = 48, .group = 48, .kernel = 3, .pad = 2}, 1, 1, 30, 100, false, false, true},
+    {{.ic = 64, .oc = 64, .group = 64, .kernel = 3, .pad = 1, .stride = 2},
+     25,
+     5,
+     7,
+     0,
+     false,
+     true,
+     false},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .pad = 1, .stride = 2, .no_bias = true},
+     8,
+     10,
+     128,
+     128,
+     false,
+     false,
+     false},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .stride = 2}, 7, 7, 9, 0, false, true, false},
+};
+
+static void depthwise_kernels_are_right(void **state)
+{
+    (void)state;
+    const bool vnni = nn_has_int8() && strncmp(nn_isa(), "avx512", 6) == 0;
+    for (int i = 0; i < (int)(sizeof(depthwise) / sizeof(depthwise[0])); i++) {
+        check(&depthwise[i], "depthwise:plain", 2, 1 + i % 2, i);
+        for (int threads = 1; threads <= 2 && vnni; threads++)
+            check(&depthwise[i], "depthwise:avx512_core_vnni", 3, threads, i);
+    }
+}
+
 static void the_vnni_kernel_is_right(void **state)
 {
     (void)state;
@@ -172,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vnni_kernel_is_right),
+        cmocka_unit_test(depthwise_kernels_are_right),
         cmocka_unit_test(its_plain_twin_is_right),
         cmocka_unit_test(the_kernels_for_avx2_are_right),
         cmocka_unit_test(huge_sums_saturate_upwards),
