@@ -6,6 +6,9 @@
  * rows, and a zero. One vpdpbusd multiplies it with that column's weights, so that an output of 16
  * channels takes three of them; with stride 1 a column is made once and serves three outputs. Rows
  * and columns outside the picture hold the input's zero point.
+ *
+ * Where channels are a multiple of 64, four registers are made at once by interleaving the bytes of
+ * the rows, and packing the results undoes that order, in which weights and scales lie (place_of).
  */
 #include <math.h>
 #include <string.h>
@@ -22,17 +25,25 @@ struct depthwise {
     struct direct d; /* scales, biases, bounds, threads; zero */
     int64_t n, channels, height, width, out_height, out_width, stride;
     int64_t above, left;   /* padding */
+    int64_t lanes;         /* channels at once: 64 or 16 */
     int32_t *weights;      /* [3 columns, channels]: three rows in the bytes, and 0 */
+    float *scale, *bias;   /* [channels]; these three in the order of place_of */
     const uint8_t *beyond; /* a row of zero points */
 };
 
-/* The output row of one channel block of 16. */
+/* The output row of one block of channels. */
 struct row {
     const uint8_t *in[3];
     const int32_t *weights; /* of the first column */
     const float *scale, *bias;
     uint8_t *out;
 };
+
+/* Where channel c of a block stands. */
+static int64_t place_of(const struct depthwise *k, int64_t c)
+{
+    return k->lanes == 16 ? c : c % 16 / 4 * 16 + c / 16 * 4 + c % 4;
+}
 
 /* ---- plain C ---- */
 
@@ -41,7 +52,7 @@ static int32_t sum_plain(const struct depthwise *k, const struct row *row, int64
     int32_t sum = 0;
     for (int column = 0; column < 3; column++) {
         const int64_t at = x * k->stride + column - k->left;
-        const uint32_t w = (uint32_t)row->weights[column * k->channels + c];
+        const uint32_t w = (uint32_t)row->weights[column * k->channels + place_of(k, c)];
         for (int r = 0; r < 3; r++) {
             const int32_t pixel = at < 0 || at >= k->width ? (int32_t)(k->d.zero & 255)
                                                            : row->in[r][at * k->channels + c];
@@ -54,8 +65,9 @@ static int32_t sum_plain(const struct depthwise *k, const struct row *row, int64
 static void row_plain(const struct depthwise *k, const struct row *row)
 {
     for (int64_t x = 0; x < k->out_width; x++)
-        for (int c = 0; c < LANES; c++) {
-            float y = (float)sum_plain(k, row, x, c) * row->scale[c] + row->bias[c];
+        for (int c = 0; c < k->lanes; c++) {
+            const int64_t at = place_of(k, c);
+            float y = (float)sum_plain(k, row, x, c) * row->scale[at] + row->bias[at];
             y = y > k->d.low ? y : k->d.low;
             y = y < k->d.high ? y : k->d.high;
             row->out[x * k->channels + c] = (uint8_t)rintf(y);
@@ -98,7 +110,7 @@ VNNI KERNEL_INLINE void output_of(const struct block *b, __m512i left, __m512i m
     _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y)));
 }
 
-VNNI static void row_vnni(const struct depthwise *k, const struct row *row)
+VNNI static void row_16(const struct depthwise *k, const struct row *row)
 {
     struct block b = {.scale = _mm512_loadu_ps(row->scale),
                       .bias = _mm512_loadu_ps(row->bias),
@@ -125,6 +137,78 @@ VNNI static void row_vnni(const struct depthwise *k, const struct row *row)
         middle = right;
     }
 }
+
+/* 64 channels of a column. */
+struct wide {
+    __m512i part[4];
+};
+
+VNNI KERNEL_INLINE struct wide wide_column(const struct depthwise *k, const struct row *row,
+                                           int64_t x)
+{
+    const __m512i beyond = _mm512_set1_epi32((int32_t)(k->d.zero & 0xffffff));
+    if (x < 0 || x >= k->width)
+        return (struct wide){{beyond, beyond, beyond, beyond}};
+    const int64_t at = x * k->channels;
+    const __m512i a = _mm512_loadu_si512(row->in[0] + at), b = _mm512_loadu_si512(row->in[1] + at),
+                  c = _mm512_loadu_si512(row->in[2] + at), zero = _mm512_setzero_si512();
+    const __m512i low = _mm512_unpacklo_epi8(a, b), low_c = _mm512_unpacklo_epi8(c, zero);
+    const __m512i high = _mm512_unpackhi_epi8(a, b), high_c = _mm512_unpackhi_epi8(c, zero);
+    return (struct wide){{_mm512_unpacklo_epi16(low, low_c), _mm512_unpackhi_epi16(low, low_c),
+                          _mm512_unpacklo_epi16(high, high_c),
+                          _mm512_unpackhi_epi16(high, high_c)}};
+}
+
+VNNI KERNEL_INLINE __m512i wide_part(const struct depthwise *k, const struct row *row, int i,
+                                     __m512i left, __m512i middle, __m512i right)
+{
+    const int32_t *w = row->weights + (ptrdiff_t)16 * i;
+    const ptrdiff_t column = k->channels;
+    __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), left, _mm512_loadu_si512(w));
+    sum = _mm512_dpbusd_epi32(sum, middle, _mm512_loadu_si512(w + column));
+    sum = _mm512_dpbusd_epi32(sum, right, _mm512_loadu_si512(w + 2 * column));
+    __m512 y =
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(row->scale + (ptrdiff_t)16 * i),
+                        _mm512_loadu_ps(row->bias + (ptrdiff_t)16 * i));
+    if (k->d.bounds)
+        y = _mm512_min_ps(_mm512_max_ps(y, _mm512_set1_ps(k->d.low)), _mm512_set1_ps(k->d.high));
+    return _mm512_cvtps_epi32(y);
+}
+
+VNNI KERNEL_INLINE void wide_output(const struct depthwise *k, const struct row *row,
+                                    const struct wide *left, const struct wide *middle,
+                                    const struct wide *right, uint8_t *to)
+{
+    __m512i y[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        y[i] = wide_part(k, row, i, left->part[i], middle->part[i], right->part[i]);
+    _mm512_storeu_si512(
+        to, _mm512_packus_epi16(_mm512_packs_epi32(y[0], y[1]), _mm512_packs_epi32(y[2], y[3])));
+}
+
+VNNI static void row_64(const struct depthwise *k, const struct row *row)
+{
+    uint8_t *to = row->out;
+    int64_t at = -k->left;
+    struct wide left = wide_column(k, row, at);
+    if (k->stride == 2) {
+        for (int64_t x = 0; x < k->out_width; x++, at += 2, to += k->channels) {
+            const struct wide middle = wide_column(k, row, at + 1),
+                              right = wide_column(k, row, at + 2);
+            wide_output(k, row, &left, &middle, &right, to);
+            left = right;
+        }
+        return;
+    }
+    struct wide middle = wide_column(k, row, at + 1);
+    for (int64_t x = 0; x < k->out_width; x++, at++, to += k->channels) {
+        const struct wide right = wide_column(k, row, at + 2);
+        wide_output(k, row, &left, &middle, &right, to);
+        left = middle;
+        middle = right;
+    }
+}
 #endif
 
 /* ---- the step ---- */
@@ -138,10 +222,10 @@ static void run_range(const struct step *step, row_fn *run, int64_t first, int64
     for (int64_t i = first; i < last; i++) {
         const int64_t n = i / k->out_height, top = i % k->out_height * k->stride - k->above;
         const uint8_t *in = (const uint8_t *)step->data[0] + n * k->height * k->width * k->channels;
-        for (int64_t c = 0; c < k->channels; c += LANES) {
+        for (int64_t c = 0; c < k->channels; c += k->lanes) {
             struct row row = {.weights = k->weights + c,
-                              .scale = k->d.scale + c,
-                              .bias = k->d.bias + c,
+                              .scale = k->scale + c,
+                              .bias = k->bias + c,
                               .out = (uint8_t *)step->data[1] + i * k->out_width * k->channels + c};
             for (int r = 0; r < 3; r++)
                 row.in[r] = top + r < 0 || top + r >= k->height
@@ -176,7 +260,8 @@ static int run_plain(struct step *step, struct err *err)
 static int run_vnni(struct step *step, struct err *err)
 {
     (void)err;
-    run_rows(step, row_vnni);
+    const struct depthwise *k = step->state;
+    run_rows(step, k->lanes == 64 ? row_64 : row_16);
     return 0;
 }
 #endif
@@ -227,21 +312,27 @@ static int list_plain(struct maker *m, const struct layer *layer, enum layout in
 
 static int make_tables(struct maker *m, const struct conv *c, struct depthwise *k, struct err *err)
 {
-    const size_t row = (size_t)(k->width * k->channels);
+    const size_t row = (size_t)(k->width * k->channels), n = (size_t)k->channels;
     uint8_t *beyond = arena_alloc(m->arena, row, 1);
-    k->weights = arena_alloc(m->arena, (size_t)(3 * k->channels), sizeof(*k->weights));
-    if (!beyond || !k->weights)
+    k->weights = arena_alloc(m->arena, 3 * n, sizeof(*k->weights));
+    k->scale = arena_alloc(m->arena, n, sizeof(*k->scale));
+    k->bias = arena_alloc(m->arena, n, sizeof(*k->bias));
+    if (!beyond || !k->weights || !k->scale || !k->bias)
         return err_oom(err, "a convolution");
     memset(beyond, (int)(k->d.zero & 255), row);
     k->beyond = beyond;
-    m->plan->packed_bytes += (size_t)(3 * k->channels) * sizeof(*k->weights);
+    m->plan->packed_bytes += 3 * n * sizeof(*k->weights);
     const uint8_t *from = c->weights->data; /* [channels, 3 rows, 3 columns] */
-    for (int64_t o = 0; o < k->channels; o++)
+    for (int64_t o = 0; o < k->channels; o++) {
+        const int64_t to = o / k->lanes * k->lanes + place_of(k, o % k->lanes);
+        k->scale[to] = k->d.scale[o];
+        k->bias[to] = k->d.bias[o];
         for (int column = 0; column < 3; column++) {
             const uint8_t *w = from + 9 * o + column;
-            k->weights[column * k->channels + o] =
+            k->weights[column * k->channels + to] =
                 (int32_t)(w[0] | (uint32_t)w[3] << 8 | (uint32_t)w[6] << 16);
         }
+    }
     return 0;
 }
 
@@ -268,8 +359,9 @@ static int make_depthwise(struct maker *m, const struct layer *layer, struct ste
     k->d.threads = m->options->threads;
     k->d.zero = (uint32_t)in->zero * 0x01010101u;
     step->state = k;
-    int rc = make_tables(m, c, k, err);
-    return rc == 0 ? direct_scales(m, layer, &k->d, err) : rc;
+    k->lanes = c->ic % 64 == 0 ? 64 : 16;
+    int rc = direct_scales(m, layer, &k->d, err);
+    return rc == 0 ? make_tables(m, c, k, err) : rc;
 }
 
 static int make_plain(struct maker *m, const struct layer *layer, const struct choice *choice,

@@ -15,11 +15,11 @@ enum { GRID_BATCHES = sizeof(grid_batches) / sizeof(grid_batches[0]) };
 static const char *const grid_any[] = {"ref", "jit:", "uni", GRID_LAYOUTS};
 static const char *const grid_float_conv[] = {
     "jit:",      "jit_1x1",     "jit_dw",           "jit_uni",        "brg",
-    "brgdmm",    "gemm",        "winograd:vectors", "winograd:plain", "jit_1x1@last",
+    "brdgmm",    "gemm",        "winograd:vectors", "winograd:plain", "jit_1x1@last",
     "jit:@last", "jit_dw@last", GRID_LAYOUTS};
 static const char *const grid_narrow_conv[] = {
     "jit_int8:",        "jit_int8_1x1",     "jit_int8_dw",  "brgconv",
-    "brg_conv",         "brgdmm",           "gemm",         "direct:avx512",
+    "brg_conv",         "brdgmm",           "gemm",         "direct:avx512",
     "direct:avx2_vnni", "direct:avx2_madd", "direct:plain", "depthwise:avx512",
     "depthwise:plain",  GRID_LAYOUTS};
 static const char *const grid_gemm[] = {"brg_mat", "brgemm", "gemm", "jit", "brg", GRID_LAYOUTS};

@@ -97,6 +97,8 @@ static const struct direct_case depthwise[] = {
      false,
      false},
     {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .stride = 2}, 7, 7, 9, 0, false, true, false},
+    {{.ic = 128, .oc = 128, .group = 128, .kernel = 3, .pad = 1}, 6, 7, 99, 9, false, true, true},
+    {{.ic = 64, .oc = 64, .group = 64, .kernel = 3, .pad = 1}, 4, 2, 7, 120, false, false, false},
 };
 
 static void depthwise_kernels_are_right(void **state)
