@@ -45,7 +45,7 @@ const struct implementation *const *implementations_of(enum layer_kind kind)
                         &direct_plain, &depthwise_vnni, &depthwise_plain, &winograd_vectors,
                         &winograd_plain},
         [LAYER_GEMM] = {&onednn_matmul, &onednn_inner_product},
-        [LAYER_POOL] = {&onednn_pool},
+        [LAYER_POOL] = {&onednn_pool, &narrow_max_pool},
         [LAYER_UNARY] = {&onednn_unary},
         [LAYER_BINARY] = {&onednn_binary},
         [LAYER_PRELU] = {&onednn_binary},

@@ -12,7 +12,7 @@ enum { GRID_BATCHES = sizeof(grid_batches) / sizeof(grid_batches[0]) };
  * the last is the plain-C step. Where a layer has none of a name, what runs has been compared
  * already. */
 #define GRID_LAYOUTS "", "@last", "@plain", "@c16", "@c8", "@c4", "reference", NULL
-static const char *const grid_any[] = {"ref", "jit:", "uni", GRID_LAYOUTS};
+static const char *const grid_any[] = {"ref", "rows", "jit:", "uni", GRID_LAYOUTS};
 static const char *const grid_float_conv[] = {
     "jit:",      "jit_1x1",     "jit_dw",           "jit_uni",        "brg",
     "brdgmm",    "gemm",        "winograd:vectors", "winograd:plain", "jit_1x1@last",

@@ -310,6 +310,7 @@ static void pools(void **state)
     for (int i = 0; i < 12 * GRID_BATCHES; i++) {
         const enum op op = ops[i % 4];
         const bool narrow = i / 4 % 2;
+        const enum dtype dtype = i / 8 % 2 ? DTYPE_S8 : DTYPE_U8;
         const int64_t kernel = PICK(&rng, 2, 3, 5), stride = PICK(&rng, 1, 2, 3);
         const int64_t pad = (int64_t)rng_below(&rng, (uint64_t)(kernel / 2 + 1));
         struct grid_case c = {.op = op_name(op),
@@ -325,7 +326,7 @@ static void pools(void **state)
                                 kernel + (int64_t)rng_below(&rng, 14)};
         int x = mesh_input(&c.m, 4, dims);
         if (narrow)
-            x = mesh_qdq(&c.m, x, DTYPE_U8, 0x1p-5f, c.zero);
+            x = mesh_qdq(&c.m, x, dtype, 0x1p-5f, c.zero);
         int y = i % 4 < 2 ? mesh_pool(&c.m, op, x, kernel, stride, pad) : mesh_unary(&c.m, op, x);
         const bool ceil_mode = i % 4 < 2 && rng_below(&rng, 3) == 0;
         if (ceil_mode)
@@ -336,7 +337,7 @@ static void pools(void **state)
                  "%s%s of %lld x %lld x %lld by %lld, stride %lld, pad %lld",
                  narrow ? "8-bit " : "", op_name(op), (long long)dims[1], (long long)dims[2],
                  (long long)dims[3], (long long)kernel, (long long)stride, (long long)pad);
-        mesh_output(&c.m, narrow ? mesh_qdq(&c.m, y, DTYPE_U8, 0x1p-5f, c.zero) : y);
+        mesh_output(&c.m, narrow ? mesh_qdq(&c.m, y, dtype, 0x1p-5f, c.zero) : y);
         mesh_finish(&c.m);
         grid_compare(&c, &seen);
     }
