@@ -18,6 +18,18 @@
  *
  *     cc program.c -lhone
  *
+ * Pictures as they come from a decoder, bytes in rows of pixels, need no conversion by the caller:
+ *
+ *     struct hone_options options = {.size = sizeof(options), .pictures = "nhwc"};
+ *     if (hone_open("model.onnx", &options, &net, &error) < 0)
+ *         return complain(error.message);
+ *     uint8_t rgb[32 * 32 * 3];
+ *     const void *in[] = {rgb};
+ *
+ * Scale, mean and deviation are those that Hone's files carry (or options.preprocess). In an int8
+ * network they become a table that gives the first layer's numbers at once, equal to those of the
+ * way through floats bit for bit.
+ *
  * Functions return 0, or a negative code and then describe the failure in *error (which may be
  * NULL). Nothing is printed, no signal handled, the process never ended. A hone_net may be used by
  * several threads; their runs take turns. For streams side by side open it once for each.
@@ -45,6 +57,15 @@ struct hone_options {
     int threads;           /* of one run; 0: 1 */
     int64_t batch;         /* made ready for batches of this size; 0: 1. Any other size runs, too */
     const char *precision; /* NULL or "auto": as the file says; "fp32"; "bf16": all that can */
+    /* NULL: the first input as the file has it. "nhwc" or "nchw": pictures of bytes in that order,
+     * of 1 to 4 channels, as hone_input then says: type "uint8", dim [-1, H, W, C] or
+     * [-1, C, H, W]. INVALID_ARGUMENT (3) for other inputs. */
+    const char *pictures;
+    /* What becomes of a byte x of a picture: "scale=1/255 mean=0.485,0.456,0.406
+     * std=0.229,0.224,0.225 order=rgb" is (x * scale - mean) / std for each channel; order=bgr
+     * where the network wants the channels turned round. NULL: the file's metadata
+     * "hone.preprocess"; FAILED_PRECONDITION (9) where it has none. */
+    const char *preprocess;
 };
 
 /* Reads, checks and compiles; measures which kernels are fastest here, which takes a second or so.

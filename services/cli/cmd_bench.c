@@ -103,9 +103,22 @@ static int write_network(const struct graph *g, const char *path, struct err *er
     return r < 0 ? r : fs_write_atomic(path, data, bytes, err);
 }
 
-static int measure(struct bench *b, const char *model, const struct plan_options *options,
-                   double seconds, const char *write, struct bench_result *ret, struct err *err)
+/* Bytes in rows of pixels instead of floats; what becomes of them costs the same for all numbers.
+ */
+static const struct plan_pictures *pictures_for(const struct graph *g, struct plan_pictures *ret)
 {
+    static const float zeros[4 * 256];
+    const struct shape *in = g->n_inputs > 0 ? &g->values[g->inputs[0]]->shape : NULL;
+    *ret = (struct plan_pictures){.last = true, .real = zeros, .from = {0, 1, 2, 3}};
+    ret->channels = in && in->rank == 4 ? (int)in->dim[1] : 0;
+    return ret;
+}
+
+static int measure(struct bench *b, const char *model, const struct plan_options *options,
+                   double seconds, bool pictures, const char *write, struct bench_result *ret,
+                   struct err *err)
+{
+    struct plan_pictures bytes;
     _cleanup_(graph_freep) struct graph *g = NULL;
     struct plan_options compile = *options;
     int r = network_read(model, options->precision, &g, err);
@@ -113,6 +126,8 @@ static int measure(struct bench *b, const char *model, const struct plan_options
         r = write_network(g, write, err);
     if (compile.precision == PRECISION_INT8)
         compile.precision = PRECISION_AUTO; /* the network says where */
+    if (r == 0 && pictures)
+        compile.pictures = pictures_for(g, &bytes);
     if (r == 0)
         r = plan_compile(g, &compile, &b->plan, err);
     if (r == 0)
@@ -127,7 +142,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
     const char *precision = "auto", *write = NULL, *scenario = "single-stream", *args[1] = {NULL};
     int64_t threads = 0, batch = 0;
     double seconds = 3;
-    bool json = false, layers = false;
+    bool json = false, layers = false, pictures = false;
     const struct cli_option options[] = {
         {.name = "scenario",
          .value = "S",
@@ -162,6 +177,10 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .min = 0.01,
          .max = 3600,
          .help = "how long to measure (default: 3)"},
+        {.name = "pictures",
+         .kind = CLI_FLAG,
+         .to = &pictures,
+         .help = "the input is bytes in rows of pixels (NHWC), as decoders give them"},
         {.name = "write",
          .value = "FILE",
          .kind = CLI_TEXT,
@@ -187,7 +206,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
     struct bench_result t;
     struct err err = {0};
     if (precision_parse(precision, &how.precision, &err) < 0 ||
-        measure(&b, args[0], &how, seconds, write, &t, &err) < 0)
+        measure(&b, args[0], &how, seconds, pictures, write, &t, &err) < 0)
         return cli_fail(&err);
     if (json)
         return print_json(&b, scenario, &t, threads, batch);

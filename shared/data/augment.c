@@ -237,13 +237,12 @@ static void fill_sample(const struct augmenter *a, uint64_t view, uint32_t i,
         u8 = NULL;
     }
     for (int64_t ch = 0; ch < shape[0]; ch++) {
-        const int64_t k = ch < 4 ? ch : 3, from = (pre->bgr ? shape[0] - 1 - ch : ch) * plane;
-        const struct plane p = {.u8 = u8 ? u8 + from : NULL,
-                                .f32 = u8 ? NULL : f32 + from,
-                                .height = shape[1],
-                                .width = shape[2],
-                                .a = (float)(pre->scale / pre->std[k]),
-                                .b = (float)(-pre->mean[k] / pre->std[k])};
+        const int64_t from = preprocess_channel(pre, ch, shape[0]) * plane;
+        struct plane p = {.u8 = u8 ? u8 + from : NULL,
+                          .f32 = u8 ? NULL : f32 + from,
+                          .height = shape[1],
+                          .width = shape[2]};
+        preprocess_affine(pre, ch, &p.a, &p.b);
         for (int64_t y = 0; y < shape[1]; y++)
             fill_row(&p, &c, a->how.border, y, out + ch * plane + y * shape[2]);
     }

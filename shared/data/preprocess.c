@@ -165,6 +165,30 @@ char *preprocess_text(const struct preprocess *pre)
     return strbuf_take(&buf);
 }
 
+/* ---- numbers ---- */
+
+void preprocess_affine(const struct preprocess *pre, int64_t c, float *ret_a, float *ret_b)
+{
+    const int64_t k = c < 4 ? c : 3;
+    *ret_a = (float)(pre->scale / pre->std[k]);
+    *ret_b = (float)(-pre->mean[k] / pre->std[k]);
+}
+
+int64_t preprocess_channel(const struct preprocess *pre, int64_t c, int64_t channels)
+{
+    return pre->bgr ? channels - 1 - c : c;
+}
+
+void preprocess_table(const struct preprocess *pre, int64_t channels, float *ret)
+{
+    for (int64_t c = 0; c < channels; c++) {
+        float a, b;
+        preprocess_affine(pre, c, &a, &b);
+        for (int x = 0; x < 256; x++)
+            ret[256 * c + x] = (float)x * a + b;
+    }
+}
+
 /* ---- conventions ---- */
 
 /* Means and deviations are in the order of the channels, so they turn round with BGR. */

@@ -17,6 +17,13 @@ extern const struct preprocess preprocess_identity;
 int preprocess_parse(const char *text, struct preprocess *ret, struct err *err);
 /* malloc'ed, in the form above; NULL when memory is out. */
 char *preprocess_text(const struct preprocess *pre);
+/* Channel c of the network's input is x * a + b, x being the sample's channel preprocess_channel.
+ */
+void preprocess_affine(const struct preprocess *pre, int64_t c, float *ret_a, float *ret_b);
+int64_t preprocess_channel(const struct preprocess *pre, int64_t c, int64_t channels);
+/* What becomes of each byte, for plans that take pictures (struct plan_pictures of shared/nn). */
+void preprocess_table(const struct preprocess *pre, int64_t channels,
+                      float *ret /* [channels, 256] */);
 
 /* The usual conventions, most common first: raw 0..255, 0..1, -1..1, ImageNet mean and deviation,
  * CIFAR mean and deviation, Caffe means, ...; RGB and BGR each. For arrays: identity only. */

@@ -134,8 +134,9 @@ int sample_view_fill(void *ctx, int64_t first, int64_t count, float *out, struct
     for (int64_t i = first; i < first + count; i++) {
         int64_t at = view->index ? view->index[i] : i;
         for (int64_t c = 0; c < shape[0]; c++, out += plane) {
-            int64_t k = c < 4 ? c : 3, from = (pre->bgr ? shape[0] - 1 - c : c) * plane;
-            float a = (float)(pre->scale / pre->std[k]), b = (float)(-pre->mean[k] / pre->std[k]);
+            const int64_t from = preprocess_channel(pre, c, shape[0]) * plane;
+            float a, b;
+            preprocess_affine(pre, c, &a, &b);
             if (picture)
                 convert_u8(dataset_u8(view->ds, view->part, at) + from, plane, a, b, out);
             else

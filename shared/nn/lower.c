@@ -58,6 +58,8 @@ int lower_value(struct lower *l, int value, struct err *err)
 {
     if (l->plan->views[value].wire >= 0)
         return 0;
+    if (value == l->picture_value)
+        return lower_picture_value(l, value, err);
     const struct tensor *constant = plan_constant(l->plan, value);
     if (!constant)
         return lower_before(l, value, err);
@@ -172,8 +174,8 @@ struct layer *lower_new_layer(struct lower *l, enum layer_kind kind, const struc
     struct layer *layer = &plan->layers[at];
     *layer = (struct layer){.kind = kind,
                             .node = node,
-                            .name = node->name,
-                            .op = op_name(node->op),
+                            .name = node ? node->name : "",
+                            .op = node ? op_name(node->op) : "",
                             .fused = "",
                             .precision = PRECISION_FP32,
                             .n_in = n_in,
@@ -443,7 +445,8 @@ static int lower_inputs(struct lower *l, struct err *err)
 {
     const struct graph *g = l->g;
     for (int i = 0; i < g->n_inputs; i++) {
-        int w = wire_of_value(l, g->inputs[i], err);
+        int w = l->m->options->pictures && i == 0 ? lower_picture_input(l, i, err)
+                                                  : wire_of_value(l, g->inputs[i], err);
         if (w < 0)
             return w;
         l->plan->wires[w].input = i;
@@ -468,7 +471,7 @@ int plan_lower(struct maker *m, struct err *err)
 {
     const struct graph *g = m->g;
     struct plan *plan = m->plan;
-    struct lower l = {.m = m, .g = g, .plan = plan};
+    struct lower l = {.m = m, .g = g, .plan = plan, .picture_value = -1, .picture_wire = -1};
     l.taken = arena_alloc(plan->arena, (size_t)g->n_nodes, sizeof(*l.taken));
     plan->views = arena_alloc(plan->arena, (size_t)g->n_values, sizeof(*plan->views));
     plan->constants = arena_alloc(plan->arena, (size_t)g->n_values, sizeof(*plan->constants));

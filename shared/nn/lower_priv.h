@@ -9,9 +9,16 @@ struct lower {
     const struct graph *g;
     struct plan *plan;
     struct uses uses;
-    bool *taken; /* by node: part of a layer, or being lowered */
-    int depth;   /* of operands lowered on demand */
+    bool *taken;                     /* by node: part of a layer, or being lowered */
+    int depth;                       /* of operands lowered on demand */
+    int picture_value, picture_wire; /* the input that is pictures of bytes, and its bytes; or -1 */
 };
+
+/* Input `index` is pictures of bytes: its wire. A layer that reads them, whose output is to be set
+ * (NULL: out of memory); the one that makes them the floats that the graph's value stands for. */
+int lower_picture_input(struct lower *l, int index, struct err *err);
+struct layer *lower_pictures(struct lower *l, int value, struct err *err);
+int lower_picture_value(struct lower *l, int value, struct err *err);
 
 /* Wires and views. All return the wire, or a negative code. */
 int lower_new_wire(struct lower *l, const char *name, const struct shape *shape, enum dtype dtype,

@@ -31,7 +31,7 @@ static int find_same(const struct lower *l, const struct operand *from, const st
 {
     for (int i = 0; i < l->plan->n_layers; i++) {
         const struct layer *layer = &l->plan->layers[i];
-        bool converts = layer->kind == LAYER_CONVERT ||
+        bool converts = layer->kind == LAYER_CONVERT || layer->kind == LAYER_PICTURES ||
                         (layer->kind == LAYER_TABLE && layer->node->op == OP_QUANTIZE_LINEAR);
         if (!converts || layer->in[0].wire != from->wire)
             continue;
@@ -53,11 +53,12 @@ int lower_quantize(struct lower *l, int index, struct err *err)
     if (!lower_quantization(l, node, &like.scale, &like.zero, &like.dtype) ||
         l->g->values[node->inputs[0]]->dtype != DTYPE_F32)
         return 0;
-    struct operand operand;
-    int rc = lower_narrow_operand(l, node->inputs[0], &operand, err);
+    const bool pictures = node->inputs[0] == l->picture_value;
+    struct operand operand = {.wire = l->picture_wire, .dtype = DTYPE_U8};
+    int rc = pictures ? 0 : lower_narrow_operand(l, node->inputs[0], &operand, err);
     if (rc < 0)
         return rc;
-    bool narrow = lower_is_narrow(l, node->inputs[0]);
+    bool narrow = !pictures && lower_is_narrow(l, node->inputs[0]);
     const struct wire *from = &l->plan->wires[operand.wire];
     int same =
         narrow && from->dtype == like.dtype && from->scale == like.scale && from->zero == like.zero
@@ -67,7 +68,9 @@ int lower_quantize(struct lower *l, int index, struct err *err)
         l->plan->views[node->outputs[0]] = (struct view){.wire = same};
         return 1;
     }
-    struct layer *layer = lower_new_layer(l, narrow ? LAYER_TABLE : LAYER_CONVERT, node, 1, 1, err);
+    struct layer *layer =
+        pictures ? lower_pictures(l, node->inputs[0], err)
+                 : lower_new_layer(l, narrow ? LAYER_TABLE : LAYER_CONVERT, node, 1, 1, err);
     if (!layer)
         return -ERR_RESOURCE_EXHAUSTED;
     layer->in[0] = operand;

@@ -79,6 +79,23 @@ static int check_options(const struct plan_options *o, struct err *err)
     return 0;
 }
 
+/* The first port takes pictures of bytes. */
+static int picture_port(struct plan *plan, struct err *err)
+{
+    const struct plan_pictures *p = plan->options.pictures;
+    struct plan_port *port = plan->n_inputs > 0 ? &plan->inputs[0].info : NULL;
+    if (!port || port->shape.rank != 4 || port->dtype != DTYPE_F32 || port->shape.dim[1] > 4 ||
+        port->shape.dim[1] != p->channels)
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "the network's first input is no picture of 1 to 4 channels");
+    const struct shape s = port->shape;
+    if (p->last)
+        port->shape = shape_make(4, (int64_t[]){s.dim[0], s.dim[2], s.dim[3], s.dim[1]});
+    port->dtype = DTYPE_U8;
+    port->bytes = (size_t)shape_elements(&port->shape);
+    return 0;
+}
+
 static int compile(struct plan *plan, struct err *err)
 {
     struct maker m = {.g = plan->own,
@@ -89,6 +106,8 @@ static int compile(struct plan *plan, struct err *err)
                       .options = &plan->options};
     int rc = add_ports(plan, m.g, m.g->n_inputs, m.g->inputs, &plan->inputs, err);
     plan->n_inputs = plan->inputs ? m.g->n_inputs : 0;
+    if (rc == 0 && plan->options.pictures)
+        rc = picture_port(plan, err);
     if (rc == 0)
         rc = add_ports(plan, m.g, m.g->n_outputs, m.g->outputs, &plan->outputs, err);
     plan->n_outputs = plan->outputs ? m.g->n_outputs : 0;

@@ -24,17 +24,28 @@
 
 struct plan;
 
+/* The first input given as pictures of bytes, 1 to 4 channels: channel c of the network's input is
+ * real[256 * c + b], b being the byte of the picture's channel from[c]. Where the network begins
+ * with QuantizeLinear, that is folded in, with the same result bit for bit. */
+struct plan_pictures {
+    bool last; /* [N, H, W, C]; else [N, C, H, W] */
+    int channels;
+    const float *real; /* [channels, 256] */
+    uint8_t from[4];
+};
+
 struct plan_options {
-    int64_t batch;              /* 0: 1 */
-    int threads;                /* of one run (OpenMP); 0: 1 */
-    enum precision precision;   /* AUTO: as the graph says (QDQ: int8, hints: bf16, else fp32);
-                                   FP32: hints ignored; BF16: every layer that can */
-    bool reference;             /* plain C only (shared/graph/eval.h) */
-    bool no_fusion;             /* tests: each node a step of its own */
+    int64_t batch;            /* 0: 1 */
+    int threads;              /* of one run (OpenMP); 0: 1 */
+    enum precision precision; /* AUTO: as the graph says (QDQ: int8, hints: bf16, else fp32);
+                                 FP32: hints ignored; BF16: every layer that can */
+    const struct plan_pictures *pictures; /* read while compiling; NULL: the file's own input */
+    bool reference;                       /* plain C only (shared/graph/eval.h) */
+    bool no_fusion;                       /* tests: each node a step of its own */
     bool one_lane;              /* all threads on each layer also where the batch could be shared */
     bool choose_by_name;        /* take the library's first implementation, measure nothing */
     const char *implementation; /* tests: force the implementations whose name contains this, where
-                                   a layer has one */
+                                   a layer has one; "NAME@LAYOUT": those that write it ("last") */
 };
 
 int plan_compile(const struct graph *g, const struct plan_options *options, struct plan **ret,

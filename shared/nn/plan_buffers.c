@@ -20,6 +20,8 @@ void plan_buffers_release(struct plan_buffers *b)
 static void fill(const struct plan_port *port, void *data, struct rng *rng)
 {
     memset(data, 0, port->bytes);
+    for (size_t i = 0; port->dtype == DTYPE_U8 && i < port->bytes; i++)
+        ((uint8_t *)data)[i] = (uint8_t)rng_below(rng, 256);
     for (size_t i = 0; port->dtype == DTYPE_F32 && i < port->bytes / sizeof(float); i++)
         ((float *)data)[i] = (float)rng_normal(rng);
 }

@@ -7,6 +7,7 @@
  * that makes the whole cheaper; the cheapest end wins.
  */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@
 #include "shared/nn/step_dnnl.h"
 #include "shared/nn/step_move.h"
 #include "shared/nn/step_narrow.h"
+#include "shared/nn/step_pictures.h"
 #include "shared/nn/step_winograd.h"
 
 enum { MOST_SWEEPS = 8 };
@@ -38,11 +40,12 @@ struct chooser {
 
 const struct implementation *const *implementations_of(enum layer_kind kind)
 {
-    static const struct implementation *const table[][6] = {
-        [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_plain, &winograd_vectors,
+    static const struct implementation *const table[][10] = {
+        [LAYER_CONV] = {&onednn_conv, &direct_vnni, &direct_avx2_vnni, &direct_avx2_madd,
+                        &direct_plain, &depthwise_vnni, &depthwise_plain, &winograd_vectors,
                         &winograd_plain},
         [LAYER_GEMM] = {&onednn_matmul, &onednn_inner_product},
-        [LAYER_POOL] = {&onednn_pool},
+        [LAYER_POOL] = {&onednn_pool, &narrow_max_pool},
         [LAYER_UNARY] = {&onednn_unary},
         [LAYER_BINARY] = {&onednn_binary},
         [LAYER_PRELU] = {&onednn_binary},
@@ -52,6 +55,7 @@ const struct implementation *const *implementations_of(enum layer_kind kind)
         [LAYER_TABLE] = {&narrow_table},
         [LAYER_NARROW_BINARY] = {&narrow_binary},
         [LAYER_NARROW_MEAN] = {&narrow_mean},
+        [LAYER_PICTURES] = {&pictures_vbmi, &pictures_plain},
         [LAYER_SOFTMAX] = {&onednn_norm},
         [LAYER_LRN] = {&onednn_norm},
     };
@@ -108,6 +112,15 @@ static int pairs_of(const struct plan *plan, const struct layer *layer, struct p
         pairs[n++] = (struct pair){LAYOUT_LAST, LAYOUT_LAST};
         pairs[n++] = (struct pair){LAYOUT_PLAIN, LAYOUT_PLAIN};
         break;
+    case LAYER_PICTURES:
+        for (int a = 0; a < 2; a++) {
+            enum layout given = a ? LAYOUT_PLAIN : LAYOUT_LAST;
+            pairs[n++] = (struct pair){given, LAYOUT_LAST};
+            pairs[n++] = (struct pair){given, LAYOUT_PLAIN};
+            if (layer->precision == PRECISION_INT8)
+                pairs[n++] = (struct pair){given, LAYOUT_C4};
+        }
+        break;
     case LAYER_CONVERT:
         for (int a = 0; a < 3; a++)
             for (int b = 0; b < 3; b++) {
@@ -140,6 +153,17 @@ static const char *choice_name(const struct choice *choice)
     return *choice->name ? choice->name : choice->by->name;
 }
 
+/* "NAME", "NAME@LAYOUT" or "@LAYOUT" (of what the layer writes). */
+static bool is_forced(const struct choice *choice, const char *forced)
+{
+    const char *at = strchr(forced, '@');
+    char name[64];
+    if (!at)
+        return strstr(choice_name(choice), forced) != NULL;
+    snprintf(name, sizeof(name), "%.*s", (int)(at - forced), forced);
+    return strcmp(layout_name(choice->out), at + 1) == 0 && strstr(choice_name(choice), name);
+}
+
 /* Implementations with the forced name; all when the layer has none. */
 static void keep_forced(const struct maker *m, struct choices *choices)
 {
@@ -147,7 +171,7 @@ static void keep_forced(const struct maker *m, struct choices *choices)
     int kept = 0;
     for (int i = 0; forced && i < choices->n; i++) {
         const struct choice *choice = &choices->items[i];
-        if (strstr(choice_name(choice), forced))
+        if (is_forced(choice, forced))
             choices->items[kept++] = *choice;
     }
     if (kept > 0)
@@ -227,10 +251,10 @@ static int best_of_pairs(struct chooser *c, int at, const struct choices *choice
     return 0;
 }
 
-static bool reference_forced(const struct maker *m)
+static bool reference_forced(const struct maker *m, const struct layer *layer)
 {
     const char *name = m->options->implementation;
-    return name && strcmp(name, reference_implementation.name) == 0;
+    return name && layer->node && strcmp(name, reference_implementation.name) == 0;
 }
 
 static int list_variants(struct chooser *c, int at, struct err *err)
@@ -238,7 +262,7 @@ static int list_variants(struct chooser *c, int at, struct err *err)
     struct layer *layer = &c->plan->layers[at];
     struct variants *v = &c->variants[at];
     _cleanup_(choices_release) struct choices choices = {0};
-    int rc = reference_forced(c->m) ? 0 : list_choices(c, layer, &choices, err);
+    int rc = reference_forced(c->m, layer) ? 0 : list_choices(c, layer, &choices, err);
     if (rc == 0 && layer->sum >= 0 && only_last_resorts(&choices)) {
         /* Addition in place only right behind the product, or not at all: then beside it. */
         layer->sum = -1;
@@ -283,7 +307,7 @@ static double wire_cost(const struct chooser *c, int wire)
     const struct wire *w = &c->plan->wires[wire];
     if (w->constant)
         return 0;
-    enum layout made = LAYOUT_PLAIN;
+    enum layout made = w->layout;
     if (w->layer >= 0)
         made = c->variants[w->layer].items[c->variants[w->layer].chosen].out;
     struct form have[16] = {wire_form(w, w->dtype, made)};

@@ -184,7 +184,7 @@ static int need_instance(struct emit *e, int wire, enum dtype dtype, enum layout
     target.dtype = dtype;
     target.layout = layout;
     target.quantized = plan->wires[wire].quantized && dtype == plan->wires[wire].dtype;
-    if (!convert_is_direct(&source, &target)) {
+    if (!convert_is_direct(&plan->wires[wire].shape, &source, &target)) {
         from = need_instance(e, wire, plan->instances[from].dtype, LAYOUT_LAST, err);
         if (from < 0)
             return from;
@@ -199,7 +199,7 @@ static int source_instances(struct emit *e, struct err *err)
         const struct wire *wire = &plan->wires[w];
         if (wire->input < 0 && !wire->constant)
             continue;
-        int i = add_instance(e, w, wire->dtype, LAYOUT_PLAIN, err);
+        int i = add_instance(e, w, wire->dtype, wire->layout, err);
         if (i < 0)
             return i;
         if (wire->constant) {

@@ -52,6 +52,7 @@ struct wire {
     int32_t zero;
     const struct tensor *constant; /* dense; NULL otherwise */
     int input;                     /* of the network; -1 */
+    enum layout layout;            /* of an input: as the caller has it */
     int layer;                     /* that makes it; -1 */
     int n_readers;                 /* layers and network outputs */
     int raw_value, real_value;     /* values of the graph that it stands for, or -1 */
@@ -177,6 +178,7 @@ enum layer_kind {
     LAYER_TABLE,         /* 8 bits to 8 bits by a table of 256 */
     LAYER_NARROW_BINARY, /* two operands of one shape, 8-bit ones among them; 8-bit result */
     LAYER_NARROW_MEAN,   /* GlobalAveragePool of 8 bits */
+    LAYER_PICTURES,      /* a network's input from bytes; has no node */
     LAYER_SOFTMAX,
     LAYER_LRN,
 };

@@ -175,7 +175,7 @@ double convert_estimate(const struct shape *shape, const struct form *from, cons
     double n = (double)layout_elements(to->layout, shape);
     bool moves = from->layout != to->layout;
     double ns = 400 + n * (moves ? 0.35 : 0.15);
-    return convert_is_direct(from, to) ? ns : 2 * ns;
+    return convert_is_direct(shape, from, to) ? ns : 2 * ns;
 }
 
 /* ---- QuantizeLinear ---- */
@@ -197,7 +197,7 @@ static int list_convert(struct maker *m, const struct layer *layer, enum layout 
     const struct form a = wire_form(from, layer->in[0].dtype, in);
     const struct form b = wire_form(to, to->dtype, out);
     const struct choice choice = {.by = &convert_layer, .in = in, .out = out};
-    return convert_is_direct(&a, &b) ? choices_add(choices, &choice, err) : 0;
+    return convert_is_direct(&to->shape, &a, &b) ? choices_add(choices, &choice, err) : 0;
 }
 
 static int make_convert(struct maker *m, const struct layer *layer, const struct choice *choice,

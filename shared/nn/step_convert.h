@@ -18,8 +18,11 @@ int convert_make(struct maker *m, struct step *step, const struct shape *shape,
  * them. */
 int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
                         const struct form *from, const struct form *to, struct err *err);
-/* Whether one step does it well; what comes from or goes to C4 may have to pass through LAST. */
-bool convert_is_direct(const struct form *from, const struct form *to);
+/* What QuantizeLinear makes of n numbers, bit for bit as every conversion to 8 bits does. */
+void narrow_quantize(const float *from, const struct form *to, uint8_t *ret, int64_t n);
+/* Whether one step does it well; what comes from or goes to C4 may have to pass through LAST in its
+ * own type, which is direct. */
+bool convert_is_direct(const struct shape *shape, const struct form *from, const struct form *to);
 /* About how long it takes, in ns. */
 double convert_estimate(const struct shape *shape, const struct form *from, const struct form *to);
 enum precision precision_of(enum dtype dtype);

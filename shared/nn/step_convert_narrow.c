@@ -90,12 +90,16 @@ static float low_of(enum dtype dtype)
     return dtype == DTYPE_U8 ? 0 : -128;
 }
 
+void narrow_quantize(const float *from, const struct form *to, uint8_t *ret, int64_t n)
+{
+    KERNEL_PICK(quantize_flat)(from, to->scale, (float)to->zero, low_of(to->dtype), ret, n);
+}
+
 static int run_quantize_flat(struct step *step, struct err *err)
 {
     (void)err;
     const struct narrow_convert *c = step->state;
-    KERNEL_PICK(quantize_flat)(step->data[0], c->to.scale, (float)c->to.zero, low_of(c->to.dtype),
-                               step->data[1], c->n * c->channels * c->pixels);
+    narrow_quantize(step->data[0], &c->to, step->data[1], c->n * c->channels * c->pixels);
     return 0;
 }
 
@@ -260,10 +264,25 @@ static int (*pick(const struct form *from, const struct form *to))(struct step *
     return NULL;
 }
 
-bool convert_is_direct(const struct form *from, const struct form *to)
+/* As pick; where PLAIN and LAST are two names for the same bytes (one channel or one pixel), under
+ * either name. */
+static int (*pick_for(const struct shape *shape, struct form ends[2]))(struct step *, struct err *)
 {
+    int (*run)(struct step *, struct err *) = pick(&ends[0], &ends[1]);
+    if (run || !layout_possible(LAYOUT_LAST, shape) ||
+        layout_canonical(LAYOUT_LAST, shape) != LAYOUT_PLAIN)
+        return run;
+    for (int i = 0; i < 2; i++)
+        if (ends[i].layout == LAYOUT_PLAIN)
+            ends[i].layout = LAYOUT_LAST;
+    return pick(&ends[0], &ends[1]);
+}
+
+bool convert_is_direct(const struct shape *shape, const struct form *from, const struct form *to)
+{
+    struct form ends[2] = {*from, *to};
     return (from->layout != LAYOUT_C4 && to->layout != LAYOUT_C4) || from->layout == to->layout ||
-           pick(from, to);
+           pick_for(shape, ends);
 }
 
 int narrow_convert_make(struct maker *m, struct step *step, const struct shape *shape,
@@ -271,15 +290,7 @@ int narrow_convert_make(struct maker *m, struct step *step, const struct shape *
 {
     struct form ends[2] = {*given_from, *given_to};
     const struct form *from = &ends[0], *to = &ends[1];
-    int (*run)(struct step *, struct err *) = pick(from, to);
-    if (!run && layout_possible(LAYOUT_LAST, shape) &&
-        layout_canonical(LAYOUT_LAST, shape) == LAYOUT_PLAIN) {
-        /* One channel or one pixel: the same bytes under two names. */
-        for (int i = 0; i < 2; i++)
-            if (ends[i].layout == LAYOUT_PLAIN)
-                ends[i].layout = LAYOUT_LAST;
-        run = pick(from, to);
-    }
+    int (*run)(struct step *, struct err *) = pick_for(shape, ends);
     if (!run)
         return 0;
     struct narrow_convert *c = arena_alloc(m->arena, 1, sizeof(*c));

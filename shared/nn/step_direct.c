@@ -13,6 +13,8 @@
  * others read the input's zero point, so that padding costs nothing and zero points need no
  * correction at the border. With stride 2 a block's pixels come from two stretches of 16, of which
  * every other one is taken; each stretch serves 8 output pixels.
+ *
+ * step_direct_avx2.c has the same for AVX2.
  */
 #include "shared/nn/step_direct.h"
 
@@ -20,44 +22,11 @@
 #include <string.h>
 
 #include "shared/nn/kernel.h"
+#include "shared/nn/step_direct_priv.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-
-enum { LANES = 16, MOST_OUTPUTS = 16 };
-
-/* Where a block finds the pixels of one tap. */
-struct tap {
-    int32_t from[2];  /* pixel offsets within a plane of 4 channels; may be negative with a mask */
-    uint16_t mask[2]; /* lanes inside the image; stride 1 uses the first only */
-};
-
-struct direct {
-    int64_t n, in_groups, out_groups; /* groups of 4 channels */
-    int64_t in_plane, out_plane;      /* pixels from plane to plane */
-    int64_t out_pixels;
-    int n_taps, stride;
-    int blocks, outputs;       /* of a tile: 2 of 16 pixels by 8, or 1 by 16 */
-    int64_t out_tiles;         /* tiles side by side in the output's channels */
-    int64_t n_blocks;          /* of pixels, a multiple of `blocks` */
-    struct tap *taps;          /* [n_blocks, n_taps] */
-    int32_t *weights;          /* [out_tiles, n_taps, in_groups, outputs]: 4 weights in each */
-    float *scale, *bias;       /* [out_tiles * outputs]; in quanta of the output */
-    float residual, low, high; /* scale of the residual; bounds of the result */
-    uint32_t zero;             /* the input's zero point, four times */
-    bool adds, bounds;         /* there is a residual; bounds need more than saturation */
-};
-
-struct tile {
-    const uint32_t *in;     /* first plane of the sample */
-    const struct tap *taps; /* of the first block; the second's follow */
-    const int32_t *weights;
-    const float *scale, *bias;
-    uint32_t *out; /* at the tile's first pixel and plane; holds the residual before */
-    int groups;    /* planes of output to store: 1 to outputs / 4 */
-    int pixels;    /* 1 to 16 * blocks */
-};
 
 /* ---- plain C ---- */
 
@@ -266,7 +235,6 @@ TILES(tile_1x16, 2)
             shape##_s##stride##_adds, shape##_s##stride##_adds_bounds                              \
         }                                                                                          \
     }
-typedef void tile_fn(const struct direct *d, const struct tile *tile);
 /* [one block][stride 2][adds][bounds] */
 static tile_fn *const tiles[2][2][2][2] = {{PICK(tile_2x8, 1), PICK(tile_2x8, 2)},
                                            {PICK(tile_1x16, 1), PICK(tile_1x16, 2)}};
@@ -274,30 +242,47 @@ static tile_fn *const tiles[2][2][2][2] = {{PICK(tile_2x8, 1), PICK(tile_2x8, 2)
 
 /* ---- the step ---- */
 
-static void run_tiles(const struct step *step,
-                      void (*run)(const struct direct *d, const struct tile *tile))
+/* Tiles `first` to `last` - 1 of all: by sample, outputs, pixels. */
+static void run_range(const struct step *step, tile_fn *run, int64_t first, int64_t last)
 {
     const struct direct *d = step->state;
     const uint32_t *in = step->data[0];
     uint32_t *out = step->data[step->n_args - 1];
-    for (int64_t n = 0; n < d->n; n++) {
-        for (int64_t k = 0; k < d->out_tiles; k++) {
-            int64_t first = k * d->outputs / 4, groups = d->out_groups - first;
-            struct tile tile = {.in = in + n * d->in_groups * d->in_plane,
-                                .weights = d->weights + k * d->n_taps * d->in_groups * d->outputs,
-                                .scale = d->scale + k * d->outputs,
-                                .bias = d->bias + k * d->outputs,
-                                .groups = groups < d->outputs / 4 ? (int)groups : d->outputs / 4};
-            uint32_t *plane = out + (n * d->out_groups + first) * d->out_plane;
-            for (int64_t i = 0; i < d->n_blocks; i += d->blocks) {
-                int64_t left = d->out_pixels - i * LANES;
-                tile.taps = d->taps + i * d->n_taps;
-                tile.out = plane + i * LANES;
-                tile.pixels = left < LANES * d->blocks ? (int)left : LANES * d->blocks;
-                run(d, &tile);
-            }
+    const int64_t in_row = d->n_blocks / d->blocks;
+    const int64_t of_tile = (int64_t)d->n_taps * d->in_groups * d->outputs * (d->wide ? 2 : 1);
+    while (first < last) {
+        const int64_t n = first / in_row / d->out_tiles, k = first / in_row % d->out_tiles;
+        const int64_t group = k * d->outputs / 4, groups = d->out_groups - group;
+        const int64_t from = first % in_row,
+                      to = last - first < in_row - from ? from + last - first : in_row;
+        struct tile tile = {.in = in + n * d->in_groups * d->in_plane,
+                            .weights = d->weights + k * of_tile,
+                            .scale = d->scale + k * d->outputs,
+                            .bias = d->bias + k * d->outputs,
+                            .groups = groups < d->outputs / 4 ? (int)groups : d->outputs / 4};
+        uint32_t *plane = out + (n * d->out_groups + group) * d->out_plane;
+        for (int64_t i = from * d->blocks; i < to * d->blocks; i += d->blocks) {
+            int64_t left = d->out_pixels - i * LANES;
+            tile.taps = d->taps + i * d->n_taps;
+            tile.out = plane + i * LANES;
+            tile.pixels = left < LANES * d->blocks ? (int)left : LANES * d->blocks;
+            run(d, &tile);
         }
+        first += to - from;
     }
+}
+
+static void run_tiles(const struct step *step, tile_fn *run)
+{
+    const struct direct *d = step->state;
+    const int64_t total = d->n * d->out_tiles * (d->n_blocks / d->blocks);
+    if (d->threads == 1) {
+        run_range(step, run, 0, total);
+        return;
+    }
+#pragma omp parallel for schedule(static, 1) num_threads(d->threads)
+    for (int i = 0; i < d->threads; i++)
+        run_range(step, run, total * i / d->threads, total * (i + 1) / d->threads);
 }
 
 static int run_plain(struct step *step, struct err *err)
@@ -315,11 +300,19 @@ static int run_vnni(struct step *step, struct err *err)
     run_tiles(step, tiles[d->blocks == 1][d->stride == 2][d->adds][d->bounds]);
     return 0;
 }
+
+static int run_avx2(struct step *step, struct err *err)
+{
+    (void)err;
+    const struct direct *d = step->state;
+    run_tiles(step, d->wide ? direct_avx2_madd_of(d) : direct_avx2_vnni_of(d));
+    return 0;
+}
 #endif
 
 /* ---- what it can run ---- */
 
-static bool simple_posts(const struct layer *layer)
+bool direct_simple_posts(const struct layer *layer)
 {
     for (int i = 0; i < layer->n_posts; i++) {
         const struct post *post = &layer->posts[i];
@@ -354,7 +347,7 @@ static bool can_run(const struct maker *m, const struct layer *layer)
         (layer->n_in == 2 && (layer->sum != 1 || layer->in[1].dtype != DTYPE_U8)))
         return false;
     int64_t pixels = c->w.in[0] * c->w.in[1];
-    return simple_posts(layer) && fitting_window(&c->w) && pixels < ((int64_t)1 << 28) &&
+    return direct_simple_posts(layer) && fitting_window(&c->w) && pixels < ((int64_t)1 << 28) &&
            c->w.kernel[0] * c->w.kernel[1] <= 64;
 }
 
@@ -362,7 +355,7 @@ static int list_direct(const struct implementation *by, const struct maker *m,
                        const struct layer *layer, enum layout in, enum layout out,
                        struct choices *choices, bool last_resort, struct err *err)
 {
-    if (in != LAYOUT_C4 || out != LAYOUT_C4 || m->options->threads > 1 || !can_run(m, layer))
+    if (in != LAYOUT_C4 || out != LAYOUT_C4 || !can_run(m, layer))
         return 0;
     const struct choice choice = {.by = by, .in = in, .out = out, .last_resort = last_resort};
     return choices_add(choices, &choice, err);
@@ -376,11 +369,39 @@ static int list_vnni(struct maker *m, const struct layer *layer, enum layout in,
     return list_direct(&direct_vnni, m, layer, in, out, choices, false, err);
 }
 
+static bool is_forced(const struct maker *m, const struct implementation *by)
+{
+    const char *forced = m->options->implementation;
+    return forced && strstr(by->name, forced);
+}
+
+/* Where there is no better kernel, or tests ask for it. */
+static int list_avx2_vnni(struct maker *m, const struct layer *layer, enum layout in,
+                          enum layout out, struct choices *choices, struct err *err)
+{
+#if defined(__x86_64__)
+    const bool best = kernel_level() == KERNEL_AVX2 && nn_has_int8();
+    if ((best || is_forced(m, &direct_avx2_vnni)) && kernel_level() >= KERNEL_AVX2 &&
+        __builtin_cpu_supports("avxvnni"))
+        return list_direct(&direct_avx2_vnni, m, layer, in, out, choices, false, err);
+#else
+    (void)m, (void)layer, (void)in, (void)out, (void)choices, (void)err;
+#endif
+    return 0;
+}
+
+static int list_avx2_madd(struct maker *m, const struct layer *layer, enum layout in,
+                          enum layout out, struct choices *choices, struct err *err)
+{
+    if (kernel_level() < KERNEL_AVX2 || (nn_has_int8() && !is_forced(m, &direct_avx2_madd)))
+        return 0;
+    return list_direct(&direct_avx2_madd, m, layer, in, out, choices, false, err);
+}
+
 static int list_plain(struct maker *m, const struct layer *layer, enum layout in, enum layout out,
                       struct choices *choices, struct err *err)
 {
-    const char *forced = m->options->implementation; /* too slow to be tried */
-    if (!forced || !strstr(direct_plain.name, forced))
+    if (!is_forced(m, &direct_plain)) /* too slow to be tried */
         return 0;
     return list_direct(&direct_plain, m, layer, in, out, choices, false, err);
 }
@@ -429,9 +450,16 @@ static int8_t weight_at(const struct conv *c, int64_t o, int64_t i, int64_t tap,
     return ((const int8_t *)c->weights->data)[(o * c->ic + i) * n_taps + tap];
 }
 
+/* Channels i and i + 2 in the halves of a word. */
+static int32_t two_weights(const struct conv *c, int64_t o, int64_t i, int64_t tap, int64_t n_taps)
+{
+    return (int32_t)((uint32_t)(uint16_t)weight_at(c, o, i, tap, n_taps) |
+                     (uint32_t)(uint16_t)weight_at(c, o, i + 2, tap, n_taps) << 16);
+}
+
 static int pack_weights(struct maker *m, const struct conv *c, struct direct *d, struct err *err)
 {
-    int64_t n = d->out_tiles * d->n_taps * d->in_groups * d->outputs;
+    int64_t n = d->out_tiles * d->n_taps * d->in_groups * d->outputs * (d->wide ? 2 : 1);
     d->weights = arena_alloc(m->arena, (size_t)n, sizeof(*d->weights));
     if (!d->weights)
         return err_oom(err, "weights");
@@ -440,17 +468,21 @@ static int pack_weights(struct maker *m, const struct conv *c, struct direct *d,
     for (int64_t k = 0; k < d->out_tiles; k++)
         for (int64_t t = 0; t < d->n_taps; t++)
             for (int64_t g = 0; g < d->in_groups; g++)
-                for (int64_t o = 0; o < d->outputs; o++, to++)
+                for (int64_t o = k * d->outputs; o < (k + 1) * d->outputs; o++, to++) {
+                    if (d->wide) {
+                        *to++ = two_weights(c, o, 4 * g, t, d->n_taps);
+                        *to = two_weights(c, o, 4 * g + 1, t, d->n_taps);
+                        continue;
+                    }
                     for (int64_t i = 0; i < 4; i++) {
-                        int8_t w = weight_at(c, k * d->outputs + o, 4 * g + i, t, d->n_taps);
+                        int8_t w = weight_at(c, o, 4 * g + i, t, d->n_taps);
                         *to = (int32_t)((uint32_t)*to | (uint32_t)(uint8_t)w << 8 * i);
                     }
+                }
     return 0;
 }
 
-/* Everything behind the sums in quanta of the output, zero points included. */
-static int make_scales(struct maker *m, const struct layer *layer, struct direct *d,
-                       struct err *err)
+int direct_scales(struct maker *m, const struct layer *layer, struct direct *d, struct err *err)
 {
     const struct conv *c = &layer->conv;
     const struct wire *in = &m->plan->wires[layer->in[0].wire];
@@ -460,6 +492,7 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
     d->bias = arena_alloc(m->arena, n, sizeof(*d->bias));
     if (!d->scale || !d->bias)
         return err_oom(err, "scales");
+    const int64_t inputs = c->ic / c->w.group * d->n_taps; /* of one output */
     float shift = (float)out->zero;
     d->low = 0;
     d->high = 255;
@@ -480,21 +513,21 @@ static int make_scales(struct maker *m, const struct layer *layer, struct direct
     d->bounds = d->low > 0 || d->high < 255;
     for (int64_t o = 0; o < c->oc; o++) {
         int64_t sum = 0; /* of the weights: the input's zero point counts that often */
-        for (int64_t i = 0; i < c->ic * d->n_taps; i++)
-            sum += ((const int8_t *)c->weights->data)[o * c->ic * d->n_taps + i];
+        for (int64_t i = 0; i < inputs; i++)
+            sum += ((const int8_t *)c->weights->data)[o * inputs + i];
         d->scale[o] = (float)((double)in->scale * (double)c->weight_scales[o] / (double)out->scale);
         d->bias[o] =
             (c->bias ? c->bias[o] / out->scale : 0) + shift - (float)(in->zero * sum) * d->scale[o];
         /* What does not fit 32 bits would become the least integer, not the greatest. */
-        double most = 255.0 * 128 * (double)(c->ic * d->n_taps) * (double)d->scale[o] +
+        double most = 255.0 * 128 * (double)inputs * (double)d->scale[o] +
                       fabs((double)d->bias[o]) + 255.0 * (double)d->residual;
         d->bounds = d->bounds || !(most < 2e9);
     }
     return 0;
 }
 
-static int make_direct(struct maker *m, const struct layer *layer, struct step *step,
-                       struct err *err)
+static int make_direct(struct maker *m, const struct layer *layer, bool avx2, bool wide,
+                       struct step *step, struct err *err)
 {
     const struct conv *c = &layer->conv;
     const struct wire *in = &m->plan->wires[layer->in[0].wire];
@@ -511,8 +544,10 @@ static int make_direct(struct maker *m, const struct layer *layer, struct step *
                          .stride = (int)c->w.stride[0],
                          .n_taps = (int)(c->w.kernel[0] * c->w.kernel[1]),
                          .zero = (uint32_t)in->zero * 0x01010101u};
-    d->blocks = d->out_pixels > LANES ? 2 : 1;
-    d->outputs = d->out_pixels > LANES ? 8 : 16;
+    d->threads = m->options->threads;
+    d->wide = wide;
+    d->blocks = d->out_pixels > LANES && !avx2 ? 2 : 1;
+    d->outputs = avx2 ? 4 : d->out_pixels > LANES ? 8 : 16;
     d->out_tiles = (c->oc + d->outputs - 1) / d->outputs;
     d->n_blocks = (d->out_pixels + LANES * d->blocks - 1) / (LANES * d->blocks) * d->blocks;
     step->state = d;
@@ -520,7 +555,7 @@ static int make_direct(struct maker *m, const struct layer *layer, struct step *
     if (rc == 0)
         rc = pack_weights(m, c, d, err);
     if (rc == 0)
-        rc = make_scales(m, layer, d, err);
+        rc = direct_scales(m, layer, d, err);
     return rc;
 }
 
@@ -530,7 +565,7 @@ static int make_plain(struct maker *m, const struct layer *layer, const struct c
     (void)choice;
     step->run = run_plain;
     step->info.implementation = direct_plain.name;
-    return make_direct(m, layer, step, err);
+    return make_direct(m, layer, false, false, step, err);
 }
 
 static int make_vnni(struct maker *m, const struct layer *layer, const struct choice *choice,
@@ -540,7 +575,20 @@ static int make_vnni(struct maker *m, const struct layer *layer, const struct ch
     (void)choice;
     step->run = run_vnni;
     step->info.implementation = direct_vnni.name;
-    return make_direct(m, layer, step, err);
+    return make_direct(m, layer, false, false, step, err);
+#else
+    (void)m, (void)layer, (void)choice, (void)step, (void)err;
+    return -ERR_UNIMPLEMENTED;
+#endif
+}
+
+static int make_avx2(struct maker *m, const struct layer *layer, const struct choice *choice,
+                     struct step *step, struct err *err)
+{
+#if defined(__x86_64__)
+    step->run = run_avx2;
+    step->info.implementation = choice->by->name;
+    return make_direct(m, layer, true, choice->by == &direct_avx2_madd, step, err);
 #else
     (void)m, (void)layer, (void)choice, (void)step, (void)err;
     return -ERR_UNIMPLEMENTED;
@@ -551,3 +599,7 @@ const struct implementation direct_vnni = {
     .name = "direct:avx512_core_vnni", .list = list_vnni, .make = make_vnni};
 const struct implementation direct_plain = {
     .name = "direct:plain", .list = list_plain, .make = make_plain};
+const struct implementation direct_avx2_vnni = {
+    .name = "direct:avx2_vnni", .list = list_avx2_vnni, .make = make_avx2};
+const struct implementation direct_avx2_madd = {
+    .name = "direct:avx2_madd", .list = list_avx2_madd, .make = make_avx2};

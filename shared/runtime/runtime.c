@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "shared/base/mem.h"
+#include "shared/data/preprocess.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
@@ -20,6 +21,8 @@ enum { N_SIZES = 5, WISH = N_SIZES - 1 };
 struct hone_net {
     struct graph *graph;
     struct plan_options options;
+    struct plan_pictures pictures;
+    float table[4 * 256]; /* of the pictures */
     int64_t fixed_batch;
     pthread_mutex_t lock;   /* of the plans: runs take turns */
     int64_t sizes[N_SIZES]; /* 1, 4, 16, 64, and the caller's wish */
@@ -73,6 +76,42 @@ static int read_options(const struct hone_options *from, struct plan_options *re
     return rc;
 }
 
+/* Pictures of bytes, where the options ask for them. */
+static int read_pictures(struct hone_net *net, const struct hone_options *from, struct err *err)
+{
+    struct hone_options o = {0};
+    struct preprocess pre;
+    if (from)
+        memcpy(&o, from, from->size < sizeof(o) ? from->size : sizeof(o));
+    if (!o.pictures)
+        return 0;
+    const bool last = strcmp(o.pictures, "nhwc") == 0;
+    if (!last && strcmp(o.pictures, "nchw") != 0)
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "options: pictures '%.20s' are neither nhwc nor nchw", o.pictures);
+    const char *text = o.preprocess ? o.preprocess : graph_metadata(net->graph, "hone.preprocess");
+    if (!text)
+        return err_set(err, ERR_FAILED_PRECONDITION,
+                       "options: the file does not say what becomes of pictures; set preprocess");
+    int rc = preprocess_parse(text, &pre, err);
+    if (rc < 0)
+        return rc;
+    const struct shape *in =
+        net->graph->n_inputs ? &net->graph->values[net->graph->inputs[0]]->shape : NULL;
+    const int64_t channels = in && in->rank == 4 ? in->dim[1] : 0;
+    if (channels < 1 || channels > 4 || (pre.bgr && channels != 3))
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "options: the first input is no picture of 1 to 4 channels%s",
+                       pre.bgr ? " (bgr: of 3)" : "");
+    preprocess_table(&pre, channels, net->table);
+    net->pictures =
+        (struct plan_pictures){.last = last, .channels = (int)channels, .real = net->table};
+    for (int64_t c = 0; c < channels; c++)
+        net->pictures.from[c] = (uint8_t)preprocess_channel(&pre, c, channels);
+    net->options.pictures = &net->pictures;
+    return 0;
+}
+
 static int plan_of(struct hone_net *net, int i, struct plan **ret, struct err *err)
 {
     int rc = 0;
@@ -98,6 +137,8 @@ static int open_graph(struct graph *g, const struct hone_options *options, struc
     _cleanup_(hone_closep) struct hone_net *net = new;
     net->graph = g;
     int rc = read_options(options, &net->options, err);
+    if (rc >= 0)
+        rc = read_pictures(net, options, err);
     if (rc >= 0)
         rc = pass_simplify(g, err);
     if (rc < 0)
@@ -171,9 +212,10 @@ static int describe(const struct hone_net *net, int value, const struct plan_por
                     struct hone_port *ret)
 {
     const struct value *v = net->graph->values[value];
-    *ret = (struct hone_port){.name = v->name, .type = dtype_name(v->dtype), .rank = v->shape.rank};
+    *ret =
+        (struct hone_port){.name = v->name, .type = dtype_name(port->dtype), .rank = v->shape.rank};
     for (int i = 0; i < v->shape.rank; i++)
-        ret->dim[i] = v->shape.dim[i] == DIM_BATCH ? -1 : v->shape.dim[i];
+        ret->dim[i] = v->shape.dim[i] == DIM_BATCH ? -1 : port->shape.dim[i];
     const size_t stride = stride_of(net, value, port, net->sizes[WISH]);
     ret->bytes = stride ? stride : port->bytes;
     return 0;

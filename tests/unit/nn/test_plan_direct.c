@@ -30,7 +30,8 @@ static int quantized_conv(struct mesh *m, const struct direct_case *c, int x)
 }
 
 /* At most one quantum (two behind a residual, which may be one off itself). */
-static void check(const struct direct_case *c, const char *implementation, int64_t batch, int index)
+static void check(const struct direct_case *c, const char *implementation, int64_t batch,
+                  int threads, int index)
 {
     struct mesh m;
     struct err err = {0};
@@ -39,7 +40,8 @@ static void check(const struct direct_case *c, const char *implementation, int64
     int x = mesh_input(&m, DIMS(DIM_BATCH, c->conv.ic, c->height, c->width));
     mesh_output(&m, quantized_conv(&m, c, mesh_qdq(&m, x, DTYPE_U8, 0.02f, c->in_zero)));
     mesh_finish(&m);
-    const struct plan_options o = {.batch = batch, .implementation = implementation};
+    const struct plan_options o = {
+        .batch = batch, .threads = threads, .one_lane = true, .implementation = implementation};
     must(plan_compile(m.g, &o, &plan, &err), &err);
     assert_string_equal(find_step(plan, "Conv")->implementation, implementation);
     struct trial_run t = {0};
@@ -73,6 +75,43 @@ static const struct direct_case cases[] = {
 };
 enum { N_CASES = sizeof(cases) / sizeof(cases[0]) };
 
+static const struct direct_case depthwise[] = {
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .pad = 1}, 8, 8, 0, 0, false, true, false},
+    {{.ic = 32, .oc = 32, .group = 32, .kernel = 3, .pad = 1}, 5, 9, 117, 9, false, true, true},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3}, 3, 4, 30, 100, false, false, false},
+    {{.ic = 48, .oc = 48, .group = 48, .kernel = 3, .pad = 2}, 1, 1, 30, 100, false, false, true},
+    {{.ic = 64, .oc = 64, .group = 64, .kernel = 3, .pad = 1, .stride = 2},
+     25,
+     5,
+     7,
+     0,
+     false,
+     true,
+     false},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .pad = 1, .stride = 2, .no_bias = true},
+     8,
+     10,
+     128,
+     128,
+     false,
+     false,
+     false},
+    {{.ic = 16, .oc = 16, .group = 16, .kernel = 3, .stride = 2}, 7, 7, 9, 0, false, true, false},
+    {{.ic = 128, .oc = 128, .group = 128, .kernel = 3, .pad = 1}, 6, 7, 99, 9, false, true, true},
+    {{.ic = 64, .oc = 64, .group = 64, .kernel = 3, .pad = 1}, 4, 2, 7, 120, false, false, false},
+};
+
+static void depthwise_kernels_are_right(void **state)
+{
+    (void)state;
+    const bool vnni = nn_has_int8() && strncmp(nn_isa(), "avx512", 6) == 0;
+    for (int i = 0; i < (int)(sizeof(depthwise) / sizeof(depthwise[0])); i++) {
+        check(&depthwise[i], "depthwise:plain", 2, 1 + i % 2, i);
+        for (int threads = 1; threads <= 2 && vnni; threads++)
+            check(&depthwise[i], "depthwise:avx512_core_vnni", 3, threads, i);
+    }
+}
+
 static void the_vnni_kernel_is_right(void **state)
 {
     (void)state;
@@ -82,14 +121,37 @@ static void the_vnni_kernel_is_right(void **state)
     }
     for (int i = 0; i < N_CASES; i++)
         for (int64_t batch = 1; batch <= 3; batch += 2)
-            check(&cases[i], "direct:avx512_core_vnni", batch, i);
+            check(&cases[i], "direct:avx512_core_vnni", batch, (int)batch, i);
 }
 
 static void its_plain_twin_is_right(void **state)
 {
     (void)state;
     for (int i = 0; i < N_CASES; i++)
-        check(&cases[i], "direct:plain", 2, i);
+        check(&cases[i], "direct:plain", 2, 1 + i % 2, i);
+}
+
+static bool has_avx2(bool vnni)
+{
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx2") && (!vnni || __builtin_cpu_supports("avxvnni"));
+#else
+    return vnni && false;
+#endif
+}
+
+static void the_kernels_for_avx2_are_right(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"direct:avx2_madd", "direct:avx2_vnni"};
+    int n = 0;
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < N_CASES && has_avx2(k); i++, n++)
+            check(&cases[i], names[k], 2, 1 + i % 2, i);
+    if (n == 0) {
+        print_message("skip: this CPU has no AVX2\n");
+        skip();
+    }
 }
 
 /* Sums that would leave 32 bits once scaled saturate at the right end. */
@@ -108,8 +170,9 @@ static void huge_sums_saturate_upwards(void **state)
     int y = mesh_node(&m, OP_CONV, VALUES(mesh_qdq(&m, x, DTYPE_U8, 1, 0), w));
     mesh_output(&m, mesh_qdq(&m, y, DTYPE_U8, 1e-3f, 0));
     mesh_finish(&m);
-    for (int i = 0; i < 2; i++) {
-        const struct plan_options o = {.implementation = i ? "direct" : "direct:plain"};
+    static const char *const names[] = {"direct", "direct:plain", "direct:avx2_madd"};
+    for (int i = 0; i < 2 + has_avx2(false); i++) {
+        const struct plan_options o = {.implementation = names[i]};
         struct plan *plan = NULL;
         must(plan_compile(m.g, &o, &plan, &err), &err);
         static float in[64 * 32], out[16 * 32];
@@ -123,12 +186,34 @@ static void huge_sums_saturate_upwards(void **state)
     mesh_release(&m);
 }
 
+/* C4 of one channel goes to channels last, which lies as the plain layout does. */
+static void a_single_channel_leaves_the_layout_of_four(void **state)
+{
+    (void)state;
+    struct mesh m;
+    mesh_init(&m, 4);
+    int x = mesh_qdq(&m, mesh_input(&m, DIMS(DIM_BATCH, 4, 9, 7)), DTYPE_U8, 0.02f, 128);
+    int y = mesh_narrow_conv(&m, x, (struct mesh_conv){.ic = 4, .oc = 1, .kernel = 3, .pad = 1});
+    y = mesh_qdq(&m, y, DTYPE_U8, 0.02f, 128);
+    y = mesh_narrow_conv(&m, y, (struct mesh_conv){.ic = 1, .oc = 5, .kernel = 3, .stride = 3});
+    mesh_output(&m, y);
+    mesh_finish(&m);
+    const struct plan_options o = {.batch = 2, .implementation = "direct:plain"};
+    struct plan *plan = mesh_check(&m, &o, 0.03, "one channel");
+    assert_string_equal(find_step(plan, "Conv")->implementation, "direct:plain");
+    plan_free(plan);
+    mesh_release(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vnni_kernel_is_right),
+        cmocka_unit_test(depthwise_kernels_are_right),
         cmocka_unit_test(its_plain_twin_is_right),
+        cmocka_unit_test(the_kernels_for_avx2_are_right),
         cmocka_unit_test(huge_sums_saturate_upwards),
+        cmocka_unit_test(a_single_channel_leaves_the_layout_of_four),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

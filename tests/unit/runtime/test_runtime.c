@@ -117,6 +117,68 @@ struct caller {
     float y[3 * CLASSES];
 };
 
+/* The mean and deviation of the metadata, in either order of the bytes, as if the caller had. */
+static void pictures_of_bytes_give_what_floats_give(void **state)
+{
+    (void)state;
+    static const char text[] = "scale=1/255 mean=0.4,0.5,0.6 std=0.2,0.3,0.25 order=bgr";
+    const float mean[] = {0.4f, 0.5f, 0.6f}, std[] = {0.2f, 0.3f, 0.25f};
+    enum { N = 5, PIXELS = SIDE * SIDE };
+    static uint8_t bytes[2][N * IN];
+    static float x[N * IN];
+    float want[N * CLASSES], got[N * CLASSES];
+    struct rng rng;
+    rng_seed(&rng, 4);
+    for (int i = 0; i < N * IN; i++) {
+        const int n = i / IN, c = i / PIXELS % C, p = i % PIXELS, from = 2 - c;
+        const uint8_t b = (uint8_t)rng_below(&rng, 256);
+        bytes[0][n * IN + from * PIXELS + p] = bytes[1][n * IN + p * C + from] = b;
+        x[i] = ((float)b / 255 - mean[c]) / std[c];
+    }
+    struct hone_net *net = open_small(NULL);
+    run(net, N, x, want);
+    hone_close(net);
+    for (int last = 0; last < 2; last++) {
+        struct hone_port port;
+        struct hone_error error;
+        net = open_small(&(struct hone_options){.size = sizeof(struct hone_options),
+                                                .pictures = last ? "nhwc" : "nchw",
+                                                .preprocess = text});
+        assert_int_equal(hone_input(net, 0, &port), 0);
+        assert_string_equal(port.type, "uint8");
+        assert_int_equal(port.bytes, IN);
+        assert_int_equal(port.dim[last ? 3 : 1], C);
+        assert_int_equal(port.dim[0], -1);
+        if (hone_run(net, N, (const void *[]){bytes[last]}, (void *[]){got}, &error) < 0)
+            fail_msg("%s", error.message);
+        for (int i = 0; i < N * CLASSES; i++)
+            assert_true(fabsf(got[i] - want[i]) < 1e-4f);
+        hone_close(net);
+    }
+}
+
+static void pictures_need_to_be_described(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pictures, *preprocess, *says;
+        int code;
+    } wrong[] = {{"nhwc", NULL, "does not say", ERR_FAILED_PRECONDITION},
+                 {"rows", "scale=1", "rows", ERR_INVALID_ARGUMENT},
+                 {"nchw", "scale=x", "scale", ERR_INVALID_ARGUMENT}};
+    size_t bytes = 0;
+    _cleanup_(freep) void *data = small_network(DIM_BATCH, &bytes);
+    for (int i = 0; i < 3; i++) {
+        struct hone_net *net = NULL;
+        struct hone_error error;
+        const struct hone_options o = {
+            .size = sizeof(o), .pictures = wrong[i].pictures, .preprocess = wrong[i].preprocess};
+        assert_int_equal(hone_open_bytes(data, bytes, &o, &net, &error), -wrong[i].code);
+        assert_non_null(strstr(error.message, wrong[i].says));
+        assert_null(net);
+    }
+}
+
 static void *call(void *arg)
 {
     struct caller *c = arg;
@@ -215,6 +277,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_batch_gives_what_single_samples_give),
         cmocka_unit_test(ports_are_described),
+        cmocka_unit_test(pictures_of_bytes_give_what_floats_give),
+        cmocka_unit_test(pictures_need_to_be_described),
         cmocka_unit_test(several_threads_share_a_net),
         cmocka_unit_test(a_fixed_batch_is_insisted_on),
         cmocka_unit_test(mistakes_are_refused_in_words),
