@@ -348,6 +348,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
         REAL("clip", "X", &q.how.clip, 0, 1e9, "longest gradient (default: any)"),
         REAL("shift-lr", "X", &q.how.shift_rate, 0, 1e4,
              "factor on the rate of norms' shifts (default: 1)"),
+        FLAG("decay-shifts", &q.how.decay_shifts, "norms' shifts decay as weights do"),
         FLAG("keep-scales", &q.how.keep_scales, "norms' scales stay as they are"),
         REAL("ema", "X", &q.how.ema, 0, 0.99999,
              "export an average of the weights with this decay"),

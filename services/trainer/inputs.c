@@ -106,6 +106,7 @@ struct recipe inputs_recipe(const Hone__V1__TrainSettings *from)
     how.zero_residual = from->zero_residual;
     how.identity = from->identity;
     how.whiten = from->whiten;
+    how.decay_shifts = from->decay_shifts;
     how.keep_scales = from->keep_scales;
     return how;
 }

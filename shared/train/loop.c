@@ -123,10 +123,10 @@ static void describe_numbers(const struct run *r, struct strbuf *text)
     strbuf_printf(text,
                   "optimizer=%s\nmomentum=%.17g\nnesterov=%d\nbeta1=%.17g\nbeta2=%.17g\n"
                   "epsilon=%.17g\ndecay=%.17g\ndecoupled=%d\nclip=%.17g\nshift_rate=%.17g\n"
-                  "keep_scales=%d\nfrozen=%s\n",
+                  "decay_shifts=%d\nkeep_scales=%d\nfrozen=%s\n",
                   p->kind == OPTIMIZER_ADAM ? "adam" : "sgd", p->momentum, p->nesterov, p->beta1,
                   p->beta2, p->epsilon, p->decay, p->decoupled, p->clip, p->shift_rate,
-                  p->keep_scales, o->frozen ? o->frozen : "");
+                  p->decay_shifts, p->keep_scales, o->frozen ? o->frozen : "");
     strbuf_printf(text, "smoothing=%.17g\nmixup=%.17g\ndistil=%.17g\ntemperature=%.17g\n",
                   o->smoothing, o->mixup, o->distil, o->temperature);
     strbuf_printf(text, "ema=%.17g\nlookahead=%d\nnorm_momentum=%.9g\nprecision=%s\n", o->ema,
@@ -325,10 +325,10 @@ static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
 static void look_ahead(struct run *r)
 {
     const int every = r->options->lookahead;
-    if (!r->slow || r->at.step % every != 0)
+    if (!r->slow || (r->at.step % every != 0 && r->at.step != r->steps))
         return;
     const double progress = (double)r->at.step / (double)r->steps;
-    average_add(r->slow, r->at.step == r->steps ? 1 : pow(0.95, every) * pow(progress, 3));
+    average_add(r->slow, pow(0.95, every) * pow(progress, 3));
     average_give(r->slow);
 }
 

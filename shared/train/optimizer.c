@@ -196,11 +196,18 @@ static double factor(const struct optimizer_options *o, enum train_role role)
     return role == TRAIN_NORM_SHIFT ? o->shift_rate : 1;
 }
 
+static double decay_of(const struct optimizer_options *o, enum train_role role)
+{
+    if (role == TRAIN_NORM_SHIFT && o->decay_shifts)
+        return o->decay / o->shift_rate;
+    return role == TRAIN_WEIGHT ? o->decay : 0;
+}
+
 static struct terms terms_of(const struct step *s, const struct train_param *p)
 {
     const struct optimizer_options *o = &s->o->options;
     const double rate = s->rate * factor(o, p->role);
-    const double decay = p->role == TRAIN_WEIGHT ? o->decay : 0;
+    const double decay = decay_of(o, p->role);
     const double t = (double)(s->o->steps + 1);
     const bool adam = o->kind == OPTIMIZER_ADAM;
     return (struct terms){

@@ -3,8 +3,9 @@
  * From gradients to weights. With the same gradients every step gives the same bits, for any number
  * of threads: sums are taken over pieces of a fixed length, in order.
  *
- * Decay never touches biases, scales and shifts of norms and slopes: pulling those to zero changes
- * the function without making anything smoother.
+ * Decay does not touch biases, scales and shifts of norms and slopes: pulling those to zero changes
+ * the function without making anything smoother. Shifts that go at a high rate of their own may
+ * need it all the same.
  */
 #include <stdbool.h>
 
@@ -25,6 +26,8 @@ struct optimizer_options {
                           of the gradient */
     double clip;       /* longest gradient over all parameters, L2; 0: none */
     double shift_rate; /* factor on the rate of norms' shifts; 0: 1 */
+    bool decay_shifts; /* shifts of norms decay as fast as weights, whatever their rate (coupled
+                          decay only) */
     bool keep_scales;  /* scales of norms stay as they are */
     int threads;       /* used for large networks only; 0: 1 */
 };

@@ -121,6 +121,7 @@ static int set_optimizer(const struct recipe *how, struct train_options *o, stru
     o->optimizer.momentum = or_usual(how->momentum, o->optimizer.momentum);
     o->optimizer.clip = how->clip;
     o->optimizer.shift_rate = how->shift_rate;
+    o->optimizer.decay_shifts = how->decay_shifts;
     o->optimizer.keep_scales = how->keep_scales;
     o->schedule = schedule_make(kind, or_usual(how->rate, which == SGD ? 0.1 : 0.001));
     o->schedule.warmup = or_usual(how->warmup, o->schedule.warmup);

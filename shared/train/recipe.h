@@ -24,10 +24,10 @@ struct recipe {
     /* Features of a teacher (features.h): pairs, NULL: none; mse|cosine|attention; 0: 1 */
     const char *features, *feature_loss;
     double feature_weight;
-    bool reinit;                  /* new weights */
-    bool zero_residual, identity; /* with them: as in reinit_options */
-    bool whiten;                  /* the first convolution whitens, and is not trained */
-    bool keep_scales;             /* of norms, as in optimizer_options */
+    bool reinit;                    /* new weights */
+    bool zero_residual, identity;   /* with them: as in reinit_options */
+    bool whiten;                    /* the first convolution whitens, and is not trained */
+    bool decay_shifts, keep_scales; /* of norms, as in optimizer_options */
 };
 struct recipe recipe_usual(void);
 

@@ -29,7 +29,7 @@ RECIPES = {
                 "options": ["--identity", "--whiten", "--keep-scales", "--batch", "1024",
                             "--slice", "64", "--lr", "1.5", "--schedule", "one-cycle",
                             "--momentum", "0.85", "--weight-decay", "0.00133",
-                            "--shift-lr", "64", "--norm-momentum", "0.4",
+                            "--shift-lr", "64", "--decay-shifts", "--norm-momentum", "0.4",
                             "--label-smoothing", "0.2", "--lookahead", "5",
                             "--crop", "2", "--border", "reflect"]},
 }

@@ -116,6 +116,19 @@ static void every_ingredient_can_be_used_at_once(void **state)
     release(&out);
 }
 
+/* The end is looked at in any case: a slow average that was never renewed would be the beginning.
+ */
+static void looking_ahead_further_than_the_run_does_no_harm(void **state)
+{
+    (void)state;
+    struct train_options options = quick();
+    options.epochs = 8;
+    options.lookahead = 100000;
+    struct outcome out = run(&options);
+    assert_true(drawn_score(&data, out.result.graph, PART_TEST) > 0.8);
+    release(&out);
+}
+
 static void one_seed_gives_one_result_and_another_another(void **state)
 {
     (void)state;
@@ -465,6 +478,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_small_network_learns_in_a_few_epochs),
         cmocka_unit_test(every_ingredient_can_be_used_at_once),
+        cmocka_unit_test(looking_ahead_further_than_the_run_does_no_harm),
         cmocka_unit_test(one_seed_gives_one_result_and_another_another),
         cmocka_unit_test(frozen_weights_stay_and_others_do_not),
         cmocka_unit_test(the_average_is_what_is_exported),

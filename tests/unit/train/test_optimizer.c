@@ -204,6 +204,24 @@ static void shifts_of_norms_may_go_at_a_rate_of_their_own(void **state)
     optimizer_free(s.o);
 }
 
+static void shifts_of_norms_may_decay_as_weights_do(void **state)
+{
+    (void)state;
+    struct optimizer_options options = optimizer_defaults(OPTIMIZER_SGD);
+    options.momentum = 0;
+    options.decay = 0.1;
+    options.shift_rate = 64;
+    options.decay_shifts = true;
+    struct setup s;
+    open_setup(&s, &options, TRAIN_NORM_SHIFT);
+    s.value[0][0] = s.value[1][0] = 3;
+    s.grad[0][0] = s.grad[1][0] = 0;
+    step(&s, 0.5);
+    near((double)s.value[0][0], 3 * 0.95);
+    near((double)s.value[1][0], 3 * 0.95);
+    optimizer_free(s.o);
+}
+
 static void scales_of_norms_may_stay(void **state)
 {
     (void)state;
@@ -296,6 +314,7 @@ int main(void)
         cmocka_unit_test(only_weights_decay),
         cmocka_unit_test(long_gradients_are_shortened_and_short_ones_kept),
         cmocka_unit_test(shifts_of_norms_may_go_at_a_rate_of_their_own),
+        cmocka_unit_test(shifts_of_norms_may_decay_as_weights_do),
         cmocka_unit_test(scales_of_norms_may_stay),
         cmocka_unit_test(gradients_that_are_not_finite_change_nothing),
         cmocka_unit_test(threads_and_carrying_over_change_no_bit),
