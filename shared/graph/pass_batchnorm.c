@@ -233,12 +233,22 @@ static int absorb_in_batchnorm(struct rewrite *r, struct node *layer, const stru
     return 0;
 }
 
-/* The layer whose output is input x of node n and goes nowhere else. */
-static struct node *layer_before(const struct rewrite *r, const struct node *node, int n, int x)
+/* The layer whose output is input x of node n and goes nowhere else, also when a MaxPool lies
+ * between them: what rises maps the largest onto the largest. */
+static struct node *layer_before(const struct rewrite *r, const struct node *node, int n, int x,
+                                 bool *ret_pooled)
 {
     static const enum op ops[] = {OP_CONV, OP_CONV_TRANSPOSE, OP_GEMM, OP_BATCH_NORMALIZATION};
+    *ret_pooled = false;
     if (x >= node->n_inputs || rewrite_sole(r, node->inputs[x]) != n)
         return NULL;
+    const struct node *pool = rewrite_producer(r, node, x, OP_MAX_POOL);
+    if (pool && pool->n_outputs == 1) {
+        const int at = r->g->values[node->inputs[x]]->producer;
+        struct node *layer = layer_before(r, pool, at, 0, ret_pooled);
+        *ret_pooled = true;
+        return layer;
+    }
     for (size_t i = 0; i < sizeof(ops) / sizeof(*ops); i++) {
         struct node *layer = rewrite_producer(r, node, x, ops[i]);
         if (layer && is_f32(graph_constant_of(r->g, layer, 1)))
@@ -262,6 +272,14 @@ static bool can_absorb(const struct graph *g, const struct node *layer, int64_t 
     return read_bias(g, layer, channels, bias);
 }
 
+static bool rises(const struct affine *a)
+{
+    for (int64_t c = 0; c < a->channels; c++)
+        if (a->scale[c] < 0)
+            return false;
+    return true;
+}
+
 static bool is_affine(const struct node *node)
 {
     return node->op == OP_BATCH_NORMALIZATION || node->op == OP_ADD || node->op == OP_SUB ||
@@ -275,16 +293,17 @@ static int fold_into_layer(struct rewrite *r, int n, struct err *err)
     if (!is_affine(node) || node->outputs[0] < 0)
         return 0;
     int x = 0;
-    struct node *layer = layer_before(r, node, n, x);
+    bool pooled = false;
+    struct node *layer = layer_before(r, node, n, x, &pooled);
     if (!layer && node->op != OP_BATCH_NORMALIZATION)
-        layer = layer_before(r, node, n, ++x);
+        layer = layer_before(r, node, n, ++x, &pooled);
     if (!layer || output_channels(g, layer) == 0)
         return 0;
     struct affine a = new_affine(r->arena, output_channels(g, layer));
     double *bias = arena_alloc(r->arena, (size_t)a.channels, sizeof(*bias));
     if (!a.scale || !a.shift || !bias)
         return err_oom(err, "folding a BatchNormalization");
-    if (!read_affine(g, node, x, &a) || !all_finite(&a) ||
+    if (!read_affine(g, node, x, &a) || !all_finite(&a) || (pooled && !rises(&a)) ||
         !can_absorb(g, layer, a.channels, bias) ||
         !rewrite_splice(r, node->outputs[0], node->inputs[x]))
         return 0;

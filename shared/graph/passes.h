@@ -11,8 +11,9 @@ int pass_fold_constants(struct graph *g, struct err *err);
 /* Identity, Dropout (inference), Cast to the same type, Pad by nothing, Transpose by identity,
  * Reshape to the same shape, Slice of all, Concat of one. */
 int pass_remove_identities(struct graph *g, struct err *err);
-/* BatchNormalization behind Conv, ConvTranspose or Gemm goes into weights and bias. Also Mul/Add/
- * Sub/Div by per-channel constants behind those, and behind a BatchNormalization that stays. */
+/* BatchNormalization behind Conv, ConvTranspose or Gemm, or behind their MaxPool where no scale is
+ * negative, goes into weights and bias. Also Mul/Add/Sub/Div by per-channel constants behind those,
+ * and behind a BatchNormalization that stays. */
 int pass_fold_batchnorm(struct graph *g, struct err *err);
 /* Spatial zero Pad before Conv (or AveragePool that counts pads) goes into its pads. */
 int pass_fold_pad(struct graph *g, struct err *err);

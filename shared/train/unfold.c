@@ -13,6 +13,8 @@
 /* A layer that gets a norm, and what its output is like. */
 struct layer {
     struct node *node;
+    struct node *end; /* whose output the norm reads: the layer's, or a MaxPool's behind it, which
+                         has fewer values and changes nothing about channels */
     int output;       /* of the copy that is measured */
     int64_t channels; /* of its output [N, channels, ...] */
     int64_t first;    /* its first channel among those of all layers */
@@ -84,8 +86,26 @@ static bool plain_bias(const struct graph *g, const struct node *node, int64_t c
            (bias->constant && bias->dtype == DTYPE_F32 && shape_elements(&bias->shape) == channels);
 }
 
+/* The only node that reads the node's output; NULL where there is not exactly one. */
+static struct node *only_reader(const struct graph *g, const struct uses *uses,
+                                const struct node *node)
+{
+    const int sole = uses_sole(uses, node->outputs[0]);
+    return sole >= 0 ? g->nodes[sole] : NULL;
+}
+
+static struct node *behind_pools(const struct graph *g, const struct uses *uses, struct node *node)
+{
+    struct node *next = only_reader(g, uses, node);
+    while (next && next->op == OP_MAX_POOL && next->n_outputs == 1) {
+        node = next;
+        next = only_reader(g, uses, node);
+    }
+    return node;
+}
+
 static bool takes_norm(const struct graph *g, const struct uses *uses, const struct node *node,
-                       bool followed)
+                       const struct node *end, bool followed)
 {
     if (!followed || node->op == OP_MATMUL || !has_weights(node))
         return false;
@@ -93,14 +113,15 @@ static bool takes_norm(const struct graph *g, const struct uses *uses, const str
     if (!w->constant || w->dtype != DTYPE_F32 || !out->shape_known || out->shape.rank < 2 ||
         out->shape.dim[1] < 1 || !plain_bias(g, node, out->shape.dim[1]))
         return false;
-    const int sole = uses_sole(uses, node->outputs[0]);
-    const enum op next = sole >= 0 ? g->nodes[sole]->op : OP_COUNT;
-    if (next == OP_BATCH_NORMALIZATION)
+    const struct node *next = only_reader(g, uses, node);
+    if (node->op == OP_GEMM && !(next && is_activation(next->op)))
+        return false;
+    const struct node *behind = only_reader(g, uses, end);
+    if (behind && behind->op == OP_BATCH_NORMALIZATION)
         return false;
     if (node->op != OP_GEMM)
         return true;
-    return is_activation(next) && node_float(node, "alpha", 1) == 1 &&
-           node_float(node, "beta", 1) == 1;
+    return node_float(node, "alpha", 1) == 1 && node_float(node, "beta", 1) == 1;
 }
 
 static int find_layers(struct unfolding *u, struct err *err)
@@ -120,11 +141,12 @@ static int find_layers(struct unfolding *u, struct err *err)
         return err_oom(err, "the layers of a network");
     for (int n = 0; n < g->n_nodes; n++) {
         struct node *node = g->nodes[n];
-        if (!takes_norm(g, &uses, node, followed[n]))
+        struct node *end = behind_pools(g, &uses, node);
+        if (!takes_norm(g, &uses, node, end, followed[n]))
             continue;
         const int64_t channels = graph_output_of(g, node, 0)->shape.dim[1];
         u->layers[u->n_layers++] =
-            (struct layer){.node = node, .channels = channels, .first = u->n_channels};
+            (struct layer){.node = node, .end = end, .channels = channels, .first = u->n_channels};
         u->n_channels += channels;
     }
     return 0;
@@ -193,7 +215,7 @@ static int make_copy(struct unfolding *u, struct err *err)
     if (rc < 0)
         return rc;
     for (int i = 0; i < u->n_layers; i++) {
-        const char *name = graph_output_of(u->g, u->layers[i].node, 0)->name;
+        const char *name = graph_output_of(u->g, u->layers[i].end, 0)->name;
         const int value = graph_find_value(u->copy, name);
         int at = 0;
         while (at < u->copy->n_outputs && u->copy->outputs[at] != value)
@@ -283,7 +305,7 @@ static int insert(struct unfolding *u, const struct layer *l, float epsilon, boo
 {
     struct graph *g = u->g;
     struct node *node = l->node;
-    const int out = node->outputs[0];
+    const int out = l->end->outputs[0];
     int parts[PARTS];
     float *data[PARTS];
     int rc = add_constants(g, node, l->channels, parts, data, err);

@@ -18,11 +18,12 @@ struct unfold_options {
 };
 
 /* Puts a BatchNormalization behind every Conv and ConvTranspose with constant weights, and behind
- * every Gemm that an activation follows, where none is there yet; the layers' biases go into it.
- * Left alone are layers behind which no further layer with weights comes: what they give are the
- * network's answers. The function of the graph stays what it was, up to rounding; statistics are
- * those of n samples (some hundreds will do). n = 0 (fill may be NULL): mean 0, variance 1, for
- * networks that start from new weights anyway. Returns how many were inserted. */
+ * every Gemm that an activation follows (behind the MaxPool where one follows), where none is there
+ * yet; the layers' biases go into it. Left alone are layers behind which no further layer with
+ * weights comes: what they give are the network's answers. The function of the graph stays what it
+ * was, up to rounding; statistics are those of n samples (some hundreds will do). n = 0 (fill may
+ * be NULL): mean 0, variance 1, for networks that start from new weights anyway. Returns how many
+ * were inserted. */
 int unfold_batchnorm(struct graph *g, const struct unfold_options *options, int64_t n,
                      infer_fill *fill, void *ctx, struct err *err);
 

@@ -186,7 +186,8 @@ static int shallow(struct builder *b, int x)
     int w = constant(b, 4, (int64_t[]){24, 3, 2, 2}, 0, 0.3f);
     x = apply(b, OP_RELU, 1, (int[]){norm(b, apply(b, OP_CONV, 2, (int[]){x, w}), 24)});
     for (int i = 1; i < 4; i++) {
-        x = max_pool(b, conv_norm_relu(b, x, widths[i - 1], widths[i], 1), 2);
+        x = norm(b, max_pool(b, conv(b, x, widths[i - 1], widths[i], 1), 2), widths[i]);
+        x = apply(b, OP_RELU, 1, (int[]){x});
         x = conv_norm_relu(b, x, widths[i], widths[i], 1);
     }
     x = apply(b, OP_FLATTEN, 1, (int[]){max_pool(b, x, 3)});

@@ -145,6 +145,22 @@ static void batchnorm_goes_into_the_layer_before(void **state)
                  pass_fold_batchnorm, 1, OP_GEMM);
 }
 
+static void batchnorm_goes_through_pools_where_it_rises(void **state)
+{
+    (void)state;
+#define POOLED CONV "MaxPool p c -> q kernel_shape=[2,2] strides=[2,2]\n"
+#define BEHIND                                                                                     \
+    "init h float 5 rand\ninit m float 5 rand\ninit v float 5 positive\n"                          \
+    "BatchNormalization bn q,s,h,m,v -> y\noutput y"
+    expect_nodes(POOLED "init s float 5 positive\n" BEHIND, pass_fold_batchnorm, 2, OP_MAX_POOL);
+    expect_nodes(POOLED "MaxPool p2 q -> q2 kernel_shape=[2,2]\ninit s float 5 positive\n"
+                        "init v float 5 positive\nBatchNormalization bn q2,s,s,s,v -> y\noutput y",
+                 pass_fold_batchnorm, 3, OP_MAX_POOL);
+    expect_unchanged(POOLED "init s float 5 = 1 1 -1 1 1\n" BEHIND, pass_fold_batchnorm);
+    expect_unchanged(POOLED "init s float 5 positive\n" BEHIND "\noutput q", pass_fold_batchnorm);
+    expect_unchanged(POOLED "init s float 5 positive\n" BEHIND "\noutput c", pass_fold_batchnorm);
+}
+
 static void arithmetic_per_channel_goes_in_too(void **state)
 {
     (void)state;
@@ -445,6 +461,7 @@ int main(void)
         cmocka_unit_test(nodes_that_look_alike_stay),
         cmocka_unit_test(identities_beside_inputs_and_outputs_keep_the_names),
         cmocka_unit_test(batchnorm_goes_into_the_layer_before),
+        cmocka_unit_test(batchnorm_goes_through_pools_where_it_rises),
         cmocka_unit_test(arithmetic_per_channel_goes_in_too),
         cmocka_unit_test(a_batchnorm_without_a_layer_takes_up_arithmetic),
         cmocka_unit_test(what_is_not_per_channel_stays_out),

@@ -268,6 +268,36 @@ static void real_separable_networks_survive(void **state)
     check_real("mobilenetv1-05-160-imagenet.onnx", 27, 8);
 }
 
+static void norms_stand_behind_pools_that_follow(void **state)
+{
+    (void)state;
+    const int64_t dims[] = {DIM_BATCH, 3, 8, 8}, two[] = {2, 2};
+    struct net net;
+    net_init(&net, 12);
+    int x = net_conv(&net, "stem", net_input(&net, "input", 4, dims),
+                     &(struct net_conv){.in = 3, .out = 8, .kernel = 3});
+    x = net_unary(&net, OP_MAX_POOL, "pool", x);
+    OK(graph_set_attr_ints(net.g, net_of(&net, "pool"), "kernel_shape", 2, two, err));
+    OK(graph_set_attr_ints(net.g, net_of(&net, "pool"), "strides", 2, two, err));
+    x = net_conv(&net, "body", net_unary(&net, OP_RELU, "relu", x),
+                 &(struct net_conv){.in = 8, .out = 8, .kernel = 3});
+    x = net_unary(&net, OP_FLATTEN, "flat", net_unary(&net, OP_GLOBAL_AVERAGE_POOL, "gap", x));
+    net_finish(&net, net_gemm(&net, "answer", x, 8, 5, false));
+    struct graph *before = NULL;
+    OK(graph_clone(net.g, &before, err));
+    assert_int_equal(unfold(net.g, SAMPLES), 2);
+    const struct node *norm = net_of(&net, "stem_norm");
+    assert_int_equal(norm->inputs[0], net_of(&net, "pool")->outputs[0]);
+    assert_int_equal(net_of(&net, "relu")->inputs[0], norm->outputs[0]);
+    assert_true(distance(net.g, before, 8) < 1e-5);
+    OK(pass_simplify(net.g, err));
+    for (int n = 0; n < net.g->n_nodes; n++)
+        assert_int_not_equal(net.g->nodes[n]->op, OP_BATCH_NORMALIZATION);
+    assert_true(distance(net.g, before, 8) < 1e-5);
+    graph_free(before);
+    net_release(&net);
+}
+
 /* ---- new weights ---- */
 
 static void new_weights_have_the_variance_of_their_fan_in(void **state)
@@ -465,6 +495,7 @@ int main(void)
         cmocka_unit_test(without_samples_the_function_stays_as_well),
         cmocka_unit_test(the_same_samples_give_the_same_bits_on_any_threads),
         cmocka_unit_test(a_failing_fill_is_passed_on),
+        cmocka_unit_test(norms_stand_behind_pools_that_follow),
         cmocka_unit_test(real_residual_networks_survive),
         cmocka_unit_test(real_separable_networks_survive),
         cmocka_unit_test(new_weights_have_the_variance_of_their_fan_in),
