@@ -372,7 +372,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         FLAG("zero-residual", &q.how.zero_residual,
              "with --reinit: blocks begin as their shortcuts"),
         FLAG("identity", &q.how.identity, "with --reinit: convolutions begin by handing on"),
-        FLAG("whiten", &q.how.whiten, "the first convolution whitens patches, and stays so"),
+        FLAG("whiten", &q.how.whiten,
+             "with --reinit: the first convolution whitens patches, and stays so"),
         WHOLE("seed", "N", &q.how.seed, 0, 9e15, "of every random choice (default: 0)"),
         WHOLE("threads", "N", &q.threads, 1, 1024, "threads (default: all processors)"),
         WHOLE("slice", "N", &q.how.slice, 0, 65536,
@@ -393,10 +394,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return code;
     if (!q.data)
         return cli_usage_error(self, "--data is missing: hone train %s", self->usage);
-    if (q.how.zero_residual && !q.how.reinit)
-        return cli_usage_error(self, "--zero-residual needs --reinit");
-    if (q.how.identity && !q.how.reinit)
-        return cli_usage_error(self, "--identity needs --reinit");
+    if ((q.how.zero_residual || q.how.identity || q.how.whiten) && !q.how.reinit)
+        return cli_usage_error(self, "--zero-residual, --identity and --whiten need --reinit");
     if (!q.how.features && q.how.feature_weight > 0)
         q.how.features = "auto";
     if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.how.views || q.how.features))

@@ -83,6 +83,18 @@ static int check_bounds(const struct recipe *how, struct err *err)
     return 0;
 }
 
+/* What is done to new weights would destroy those that are there. */
+static int check_new_weights(const struct recipe *how, struct err *err)
+{
+    const char *name = how->whiten          ? "whiten"
+                       : how->identity      ? "identity"
+                       : how->zero_residual ? "zero_residual"
+                                            : NULL;
+    return how->reinit || !name
+               ? 0
+               : err_set(err, ERR_INVALID_ARGUMENT, "%s is for new weights: it needs reinit", name);
+}
+
 /* The place of the word in the list; negative when it is not there. */
 static int choose(const char *what, const char *word, const char *const *words, struct err *err)
 {
@@ -157,6 +169,8 @@ int recipe_options(const struct recipe *how, int threads, struct train_options *
     static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
     struct train_options o = train_defaults();
     int rc = check_bounds(how, err);
+    if (rc == 0)
+        rc = check_new_weights(how, err);
     if (rc == 0)
         rc = choose("precision", how->precision, precisions, err);
     if (rc >= 0)

@@ -25,8 +25,8 @@ struct recipe {
     const char *features, *feature_loss;
     double feature_weight;
     bool reinit;                    /* new weights */
-    bool zero_residual, identity;   /* with them: as in reinit_options */
-    bool whiten;                    /* the first convolution whitens, and is not trained */
+    bool zero_residual, identity;   /* with them only: as in reinit_options */
+    bool whiten;                    /* so, too: the first convolution whitens, and is not trained */
     bool decay_shifts, keep_scales; /* of norms, as in optimizer_options */
 };
 struct recipe recipe_usual(void);

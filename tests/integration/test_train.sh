@@ -63,6 +63,11 @@ check "the search part can be learned from, too" \
 quick --epochs 1 --lr 0.001 --out "$work/tuned.onnx" --json >"$work/tuned.jsonl" 2>&1
 check "a trained network keeps what it knows" last "$work/tuned.jsonl" 'r["value"] > 0.8'
 
+quick --reinit --whiten --identity --keep-scales --decay-shifts --epochs 2 \
+    --out "$work/whitened.onnx" --json >"$work/whitened.jsonl" 2>&1
+check "beginnings for new weights go together" last "$work/whitened.jsonl" \
+    'lines[1]["loss"] < lines[0]["loss"]'
+
 # ---- stopping ----
 long=(--reinit --epochs 3 --threads 2 --seed 7 --precision fp32 --ema 0.9)
 quick "${long[@]}" --out "$work/whole.onnx" >"$work/whole.log" 2>&1
@@ -103,6 +108,7 @@ check "features that do not go together are refused" fails 1 "has no value 'nowh
 
 # ---- refusals ----
 check "features need a teacher" fails 2 "need --teacher" quick --features auto
+check "a trained network is not whitened" fails 2 "need --reinit" quick --whiten
 check "data are needed" fails 2 "--data is missing" "$hone" train "$model"
 check "a mistyped choice" fails 2 "'sideways' is none of" quick --flip sideways
 check "a teacher's options need one" fails 2 "need --teacher" quick --views 3
