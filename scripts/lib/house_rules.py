@@ -20,7 +20,7 @@ CODE = {".c", ".h", ".sh", ".bash", ".py", ".lua", ".proto", ".cmake", ".js"}
 
 # A floor of shared/ includes itself and floors of a smaller number. Generated messages
 # (hone/v1/*.pb-c.h) may be used from anywhere.
-FLOORS = {"base": 0, "rpc": 1, "queue": 1, "store": 1, "graph": 1, "data": 2, "nn": 2,
+FLOORS = {"base": 0, "rpc": 1, "queue": 1, "store": 1, "graph": 1, "design": 2, "data": 2, "nn": 2,
           "runtime": 3, "train": 3, "work": 4}
 
 BANNED = {
