@@ -4,10 +4,13 @@
 int main(void)
 {
     static const struct work_kind kinds[] = {
-        /* select and choose look at the time that is left */
+        /* without memo: who looks at the time that is left */
         {.kind = "select", .handle = synthesizer_select, .version = 1},
         {.kind = "assemble", .handle = synthesizer_assemble, .version = 1, .memo = true},
         {.kind = "choose", .handle = synthesizer_choose, .version = 1},
+        {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
+        {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
+        {.kind = "promote", .handle = synthesizer_promote, .version = 1},
     };
     const struct work_config config = {
         .service = "synthesizer",

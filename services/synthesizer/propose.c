@@ -15,8 +15,7 @@
 #define K_BEST 8       /* paths kept under each limit */
 #define MAX_PROPOSED 4 /* in one round */
 
-static int load_graph(struct work_task *task, const char *artifact, struct graph **ret,
-                      struct err *err)
+int load_graph(struct work_task *task, const char *artifact, struct graph **ret, struct err *err)
 {
     _cleanup_(freep) void *data = NULL;
     size_t bytes = 0;

@@ -5,6 +5,7 @@
 
 #include "services/synthesizer/budget.h"
 #include "services/synthesizer/propose.h"
+#include "services/synthesizer/redesign.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -215,6 +216,16 @@ static int pick_finals(job_state *state, int most, struct err *err)
     return 0;
 }
 
+/* Those that were proved before the redesign stand again beside what it brought. */
+static void forget_finals(job_state *state)
+{
+    for (size_t i = 0; i < state->n_finals; i++)
+        message_free(state->finals[i]);
+    free(state->finals);
+    state->finals = NULL;
+    state->n_finals = 0;
+}
+
 static int follow_prove(struct work_output *out, job_state *state, job_network *network, bool alone,
                         struct err *err)
 {
@@ -284,12 +295,18 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
     if (r == 0)
         r = check_model(task, stage->state, err);
     bool again = false;
-    if (r == 0 && nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
+    const bool after_redesign = r == 0 && stage->state->redesigned;
+    if (r == 0 && !after_redesign && nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
         r = propose_gentler(task, out, stage->state, &again, err);
     if (r < 0 || again)
         return r;
+    if (after_redesign)
+        forget_finals(stage->state);
+    else
+        r = redesign_decide(task, stage->state, err);
     int most = 0;
-    r = affordable(task, stage->state, budget_finals, MAX_FINALS, "finals", &most, err);
+    if (r == 0)
+        r = affordable(task, stage->state, budget_finals, MAX_FINALS, "finals", &most, err);
     if (r == 0)
         r = pick_finals(stage->state, most, err);
     if (r < 0)

@@ -9,3 +9,10 @@ int synthesizer_select(struct work_task *task, struct work_output *out, struct e
 int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of that measurement: picks the finals, has them proved and measured again. */
 int synthesizer_choose(struct work_task *task, struct work_output *out, struct err *err);
+
+/* Where the job redesigns: has the pieces of students priced. */
+int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of the prices: enrols students and begins the first rung. */
+int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of a rung: who goes on; after the last, the best are built, then "assemble". */
+int synthesizer_promote(struct work_task *task, struct work_output *out, struct err *err);

@@ -1,0 +1,111 @@
+/* The stage "promote": a rung is over, who goes on? */
+#include <math.h>
+#include <stdlib.h>
+
+#include "services/synthesizer/predict.h"
+#include "services/synthesizer/race.h"
+#include "services/synthesizer/synthesizer.h"
+#include "shared/base/mem.h"
+
+/* Deviation of predictions, by the rungs that come (the last entry: more than one). */
+static const double deviations[] = {0.003, 0.006, 0.010};
+
+struct prospect {
+    job_student *student;
+    double worth, error;
+};
+
+static int by_worth(const void *pa, const void *pb)
+{
+    const struct prospect *a = pa, *b = pb;
+    if (a->worth != b->worth)
+        return a->worth > b->worth ? -1 : 1;
+    return a->error != b->error ? (a->error < b->error ? -1 : 1) : 0;
+}
+
+/* What each will reach when the rest of the time goes to it and as many others as `n`. */
+static int weigh(job_state *state, double seconds, int n_next, struct prospect *list, size_t n,
+                 struct err *err)
+{
+    _cleanup_(freep) double *sums = mem_calloc(n + 1, RUNGS_MOST * 2 * sizeof(double));
+    _cleanup_(freep) struct learned *learned = mem_calloc(n + 1, sizeof(*learned));
+    if (!sums || !learned)
+        return err_oom(err, "students");
+    for (size_t i = 0; i < n; i++) {
+        const job_student *s = list[i].student;
+        double *epochs = sums + i * RUNGS_MOST * 2, *errors = epochs + RUNGS_MOST, sum = 0;
+        const size_t runs = s->n_accuracies < RUNGS_MOST ? s->n_accuracies : RUNGS_MOST;
+        for (size_t k = 0; k < runs; k++) {
+            epochs[k] = sum += s->epochs[k];
+            errors[k] = 1 - s->accuracies[k];
+        }
+        learned[i] = (struct learned){(int)runs, epochs, errors};
+    }
+    const double exponent = predict_exponent(learned, (int)n), limit = race_error_limit(state);
+    const double deviation = deviations[n_next > 1 ? 2 : n_next];
+    for (size_t i = 0; i < n; i++) {
+        job_student *s = list[i].student;
+        const double more = n_next ? seconds / n_next / students_epoch_s(state, s, INFINITY) : 0;
+        const double so_far = learned[i].epochs[learned[i].n - 1];
+        list[i].error = predict_error(&learned[i], exponent, so_far + fmin(more, RUNGS_MOST_EPOCHS));
+        s->predicted = 1 - list[i].error;
+        const double chance = predict_chance(list[i].error, limit, deviation);
+        list[i].worth = predict_worth(chance, s->predicted_us, race_best_us(state));
+    }
+    qsort(list, n, sizeof(*list), by_worth);
+    return 0;
+}
+
+/* Keeps the first `keep` of the list. */
+static int cut(job_state *state, const struct prospect *list, size_t n, size_t keep,
+               struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        job_student *s = list[i].student;
+        rc = state_decide(state, err,
+                          "%s: %.2f %% after rung %u, %.2f %% expected, %.1f us: worth %.3f", s->name,
+                          100 * (1 - students_error(s)), s->rungs, 100 * s->predicted,
+                          s->predicted_us, list[i].worth);
+        if (rc == 0 && i >= keep)
+            rc = message_setf(&s->out, err, "after rung %u others promise more", state->rung);
+    }
+    return rc;
+}
+
+int synthesizer_promote(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    int rc = read_stage(task, &stage, err);
+    if (rc < 0)
+        return rc;
+    job_state *state = stage->state;
+    _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
+    _cleanup_(freep) struct prospect *prospects =
+        mem_calloc(state->n_students + 1, sizeof(*prospects));
+    if (!list || !prospects)
+        return err_oom(err, "students");
+    size_t n = race_active(state, list);
+    if ((size_t)task->task->n_results != n)
+        return err_set(err, ERR_INTERNAL, "promote: %d results of %zu students",
+                       task->task->n_results, n);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = students_take(task, (int)i, state, list[i], err);
+    if (rc == 0)
+        rc = race_keep_rate(task, state, err);
+    double seconds = 0;
+    bool begun = false;
+    if (rc == 0)
+        rc = race_seconds(task, state, &seconds, err);
+    n = race_active(state, list);
+    for (size_t i = 0; i < n; i++)
+        prospects[i].student = list[i];
+    const struct rung next = rungs_next((int)state->rung, (int)n, seconds);
+    if (rc == 0)
+        rc = weigh(state, fmax(seconds, 0), next.students, prospects, n, err);
+    if (rc == 0)
+        rc = cut(state, prospects, n, next.students > 0 ? (size_t)next.students : n, err);
+    if (rc == 0 && next.students > 0)
+        rc = race_begin_rung(task, out, stage, next.seconds, &begun, err);
+    return rc < 0 || begun ? rc : race_finish(out, stage, err);
+}

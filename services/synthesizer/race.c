@@ -1,0 +1,181 @@
+#include "services/synthesizer/race.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+
+#define USUAL_BUDGET_S 7200.0 /* where none was given */
+#define TAIL_SHARE 0.6        /* of the time until the first proof: to build and prove at the end */
+#define TAIL_LEAST_S 20.0
+#define USUAL_MAC_PER_S 1e11  /* of training, where none has been measured */
+#define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
+#define RATE_FIELD "mac_per_s"
+#define MOST_BUILT 3
+#define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
+
+/* ---- time ---- */
+
+int race_seconds(struct work_task *task, const job_state *state, double *ret_s,
+                         struct err *err)
+{
+    double elapsed = 0, left = 0;
+    int rc = state_time(task, &elapsed, &left, err);
+    if (rc < 0)
+        return rc;
+    if (!isfinite(left))
+        left = USUAL_BUDGET_S - elapsed;
+    const double tail = state->reserve_s > 0 ? state->reserve_s
+                                             : fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S);
+    *ret_s = left - tail;
+    return 0;
+}
+
+/* The end takes about as long as the first proof did. In tens of seconds, so that jobs which were
+ * equally quick have equal states. */
+int race_keep_reserve(struct work_task *task, job_state *state, struct err *err)
+{
+    double elapsed = 0, left = 0;
+    int rc = state_time(task, &elapsed, &left, err);
+    state->reserve_s = 10 * ceil(fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S) / 10);
+    return rc;
+}
+
+int race_rate(struct work_task *task, double *ret, struct err *err)
+{
+    _cleanup_(freep) char *text = NULL;
+    *ret = USUAL_MAC_PER_S;
+    int rc = queue_table_get(task->queue, RATE_TABLE, RATE_FIELD, &text, err);
+    return rc < 0 || !text ? rc : str_parse_f64(text, ret, err);
+}
+
+/* From the student that was trained last. */
+int race_keep_rate(struct work_task *task, const job_state *state, struct err *err)
+{
+    for (size_t i = state->n_students; i > 0; i--) {
+        const job_student *s = state->students[i - 1];
+        const double epoch_s = students_epoch_s(state, s, INFINITY);
+        if (!(s->n_epochs > 0 && epoch_s > 0))
+            continue;
+        char text[32];
+        snprintf(text, sizeof(text), "%.4g",
+                 3 * (double)s->macs * (double)state->data->n_train / epoch_s);
+        return queue_table_put(task->queue, RATE_TABLE, RATE_FIELD, text, err);
+    }
+    return 0;
+}
+
+/* ---- what to beat ---- */
+
+double race_best_us(const job_state *state)
+{
+    const Hone__V1__Timing *t = state_timing(state->baseline, "hone", NULL);
+    double best = t ? t->p50_us : INFINITY;
+    for (size_t i = 0; i < state->n_finals; i++) {
+        t = state_timing(state->finals[i], "hone", NULL);
+        if (state->finals[i]->within_limit && t)
+            best = fmin(best, t->p50_us);
+    }
+    return best;
+}
+
+double race_error_limit(const job_state *state)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
+    const double n = a && a->n ? (double)a->n : 1;
+    return 1 - (a ? a->value : 0) + state->spec->max_drop / 100 -
+           1.645 * sqrt(DISAGREEMENT / n);
+}
+
+/* ---- the end: those that were trained are built ---- */
+
+static int by_error(const void *pa, const void *pb)
+{
+    const job_student *a = *(job_student *const *)pa, *b = *(job_student *const *)pb;
+    const double x = students_error(a), y = students_error(b);
+    return x != y ? (x < y ? -1 : 1) : a < b ? -1 : a > b;
+}
+
+static int ask_build(struct work_output *out, job_state *state, job_student *student,
+                     struct err *err)
+{
+    Hone__V1__BuildTask build = HONE__V1__BUILD_TASK__INIT;
+    build.state = state;
+    build.name = student->name;
+    build.all_int8 = true;
+    build.predicted_us = student->predicted_us;
+    build.network = student->network;
+    build.student = student;
+    return work_follow(out, "exporter", "build", &build.base, err);
+}
+
+int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    job_state *state = stage->state;
+    _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
+    size_t n = 0;
+    int rc = list ? 0 : err_oom(err, "students");
+    for (size_t i = 0; rc == 0 && i < state->n_students; i++)
+        if (state->students[i]->rungs > 0 && state->students[i]->rungs + 1 >= state->rung)
+            list[n++] = state->students[i];
+    if (rc == 0)
+        qsort(list, n, sizeof(*list), by_error);
+    state->redesigned = true;
+    for (size_t i = 0; rc == 0 && i < n && i < MOST_BUILT; i++)
+        rc = ask_build(out, state, list[i], err);
+    return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
+}
+
+/* ---- a rung ---- */
+
+size_t race_active(const job_state *state, job_student **ret)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < state->n_students; i++)
+        if (students_active(state->students[i]))
+            ret[n++] = state->students[i];
+    return n;
+}
+
+static int tell_rung(struct work_task *task, const job_state *state, size_t n, int epochs,
+                     double seconds, struct err *err)
+{
+    char fields[160];
+    snprintf(fields, sizeof(fields),
+             "\"rung\":%u,\"students\":%zu,\"epochs\":%d,\"seconds\":%.0f", state->rung, n, epochs,
+             seconds);
+    return work_event(task, "rung", fields, err);
+}
+
+int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                      double seconds, bool *ret_begun, struct err *err)
+{
+    job_state *state = stage->state;
+    _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
+    _cleanup_(freep) double *epoch_s = mem_calloc(state->n_students + 1, sizeof(*epoch_s));
+    struct design_ends ends;
+    double rate = 0;
+    int rc = list && epoch_s ? race_rate(task, &rate, err) : err_oom(err, "students");
+    if (rc == 0)
+        rc = students_ends(task, state, &ends, err);
+    if (rc < 0)
+        return rc;
+    const size_t n = race_active(state, list);
+    for (size_t i = 0; i < n; i++)
+        epoch_s[i] = students_epoch_s(state, list[i], rate);
+    const int epochs = rungs_epochs(seconds, epoch_s, (int)n);
+    *ret_begun = epochs > 0;
+    if (epochs == 0)
+        return 0;
+    state->rung++;
+    rc = state_decide(state, err, "rung %u: %zu students, %d epochs each, about %.0f s",
+                      state->rung, n, epochs, seconds);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = students_train(out, state, list[i], &ends, epochs, err);
+    if (rc == 0)
+        rc = tell_rung(task, state, n, epochs, seconds, err);
+    return rc == 0 ? work_continue(out, "synthesizer", "promote", &stage->base, err) : rc;
+}
+

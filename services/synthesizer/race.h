@@ -1,0 +1,31 @@
+#pragma once
+/* The race of a job's students: time, what to beat, rungs, the end. See README.md in this folder. */
+#include "services/synthesizer/students.h"
+
+/* Seconds that are left for training: the budget's, without what the end takes. */
+int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err);
+/* Takes down how much of the budget the end is to have. */
+int race_keep_reserve(struct work_task *task, job_state *state, struct err *err);
+
+/* Products a second in training (three for each of a forward pass), as measured last on any
+ * trainer, or a guess. */
+int race_rate(struct work_task *task, double *ret, struct err *err);
+/* Takes down what this job measured. */
+int race_keep_rate(struct work_task *task, const job_state *state, struct err *err);
+
+/* The time of the best network that keeps the limit: a final, else the original. */
+double race_best_us(const job_state *state);
+/* The error on samples that were not learned from which the limit on the drop allows: the
+ * original's on the test part, and the limit less what the bound on the drop will add. */
+double race_error_limit(const job_state *state);
+
+/* The students that are still in it: pointers into the state; returns how many. */
+size_t race_active(const job_state *state, job_student **ret);
+
+/* Has all active students trained for `seconds` together, then "promote". *ret_begun: whether that
+ * is enough for anything. */
+int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                    double seconds, bool *ret_begun, struct err *err);
+
+/* The end: the best of the last two rungs are built; then the job goes on as with any candidates. */
+int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);

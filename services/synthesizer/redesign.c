@@ -1,0 +1,182 @@
+/* The stages "redesign" and "enroll": students are priced, and the race begins. */
+#include "services/synthesizer/redesign.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "services/synthesizer/race.h"
+#include "services/synthesizer/synthesizer.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+
+#define LEAST_TRAINING_S 20.0 /* below: not worth beginning */
+#define FASTEST 24.0      /* times faster than the original: the least time that is enrolled */
+#define SLOWEST_SHARE 0.8 /* of the best network so far: the longest */
+
+/* ---- time ---- */
+
+int redesign_decide(struct work_task *task, job_state *state, struct err *err)
+{
+    struct design_ends ends;
+    struct err why = {0};
+    double seconds = 0;
+    state->redesigned = true;
+    if (!students_wanted(state))
+        return 0;
+    int rc = students_ends(task, state, &ends, &why);
+    if (rc == -ERR_FAILED_PRECONDITION)
+        return state_decide(state, err, "no redesign: %s", why.message);
+    if (rc < 0)
+        return err_set(err, why.code, "%s", why.message);
+    rc = race_seconds(task, state, &seconds, err);
+    if (rc < 0)
+        return rc;
+    if (seconds < LEAST_TRAINING_S)
+        return state_decide(state, err, "no redesign: the budget leaves %.0f s for training",
+                            fmax(seconds, 0));
+    state->redesigned = false;
+    return 0;
+}
+
+/* ---- the stage redesign: what do pieces cost? ---- */
+
+static int read_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
+{
+    return work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)ret, err);
+}
+
+static int build_space(const job_state *state, const struct design_ends *ends, struct arena *arena,
+                       struct space *ret, struct err *err)
+{
+    return space_build(ends, (int64_t)state->baseline->macs, arena, ret, err);
+}
+
+static int ask_price(struct work_output *out, const job_state *state, const struct space *space,
+                     struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__PriceTask *price =
+        message_new(&hone__v1__price_task__descriptor, err);
+    _cleanup_(freep) char *queue = state_profiler_queue(state);
+    if (!price || !queue)
+        return err_oom(err, "prices");
+    price->threads = state->spec->threads;
+    price->batch = state->spec->batch;
+    int rc = message_set(&price->target, state->spec->target, err);
+    for (int i = 0; rc == 0 && i < space->n_pieces; i++) {
+        const struct space_piece *from = &space->pieces[i];
+        Hone__V1__PriceTask__Piece *piece =
+            message_new(&hone__v1__price_task__piece__descriptor, err);
+        if (!piece)
+            return -ERR_RESOURCE_EXHAUSTED;
+        piece->channels = (uint64_t)from->at.channels;
+        piece->height = (uint64_t)from->at.height;
+        piece->width = (uint64_t)from->at.width;
+        piece->outputs = (uint64_t)from->at.outputs;
+        piece->first = from->first;
+        rc = message_set(&piece->text, from->text, err);
+        if (rc == 0)
+            rc = message_append(&price->pieces, &price->n_pieces, piece, err);
+        if (rc < 0)
+            message_free(piece);
+    }
+    return rc == 0 ? work_follow(out, queue, "price", &price->base, err) : rc;
+}
+
+int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design_ends ends;
+    struct space space;
+    int rc = arena ? read_stage(task, &stage, err) : err_oom(err, "the redesign");
+    if (rc == 0)
+        rc = students_ends(task, stage->state, &ends, err);
+    if (rc == 0)
+        rc = race_keep_reserve(task, stage->state, err);
+    if (rc == 0)
+        rc = build_space(stage->state, &ends, arena, &space, err);
+    if (rc == 0)
+        rc = state_decide(stage->state, err, "redesign: %d students of %d pieces", space.n_students,
+                          space.n_pieces);
+    if (rc == 0)
+        rc = ask_price(out, stage->state, &space, err);
+    return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
+}
+
+/* ---- the stage enroll ---- */
+
+static int take_prices(struct work_task *task, struct space *space, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__PriceResult *result = NULL;
+    if (task->task->n_results != 1 || !task->task->results[0])
+        return state_group_failed(task, 0, "pricing pieces failed", err);
+    int rc = work_group_result(task, 0, &hone__v1__price_result__descriptor,
+                               (ProtobufCMessage **)&result, err);
+    if (rc < 0)
+        return rc;
+    if (result->n_us != (size_t)space->n_pieces)
+        return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
+    space_price(space, result->us, result->floor_us);
+    return 0;
+}
+
+/* Enrolled are as many as the first rung has room for. */
+static int enrol(struct work_task *task, job_state *state, const struct space *space,
+                 const struct design_ends *ends, double seconds, double *ret_rung_s,
+                 struct err *err)
+{
+    double rate = 0;
+    const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
+    const double best = race_best_us(state), original = base ? base->p50_us : best;
+    int rc = race_rate(task, &rate, err);
+    if (rc < 0)
+        return rc;
+    /* A typical student has a third of the original's products. */
+    const double epoch_s = (double)state->baseline->macs * (double)state->data->n_train / rate;
+    const struct rung rung = rungs_first(seconds, epoch_s, space->n_students);
+    _cleanup_(freep) int *chosen = mem_calloc((size_t)rung.students + 1, sizeof(*chosen));
+    if (!chosen)
+        return err_oom(err, "students");
+    const int n = rung.students ? space_enrol(space, SLOWEST_SHARE * best, original / FASTEST,
+                                        rung.students, chosen)
+                          : 0;
+    *ret_rung_s = rung.seconds;
+    for (int i = 0; rc == 0 && i < n; i++) {
+        const struct space_student *s = &space->students[chosen[i]];
+        rc = students_add(task, state, s, ends, err);
+        if (rc == 0)
+            rc = state_decide(state, err, "student-%zu: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
+                              state->n_students, s->text, s->us, (double)s->macs / 1e6,
+                              (double)s->parameters / 1e3);
+    }
+    return rc;
+}
+
+int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design_ends ends;
+    struct space space;
+    double seconds = 0, rung_s = 0;
+    bool begun = false;
+    int rc = arena ? read_stage(task, &stage, err) : err_oom(err, "the redesign");
+    if (rc == 0)
+        rc = students_ends(task, stage->state, &ends, err);
+    if (rc == 0)
+        rc = build_space(stage->state, &ends, arena, &space, err);
+    if (rc == 0)
+        rc = take_prices(task, &space, err);
+    if (rc == 0)
+        rc = race_seconds(task, stage->state, &seconds, err);
+    if (rc == 0)
+        rc = enrol(task, stage->state, &space, &ends, seconds, &rung_s, err);
+    if (rc == 0)
+        rc = race_begin_rung(task, out, stage, rung_s, &begun, err);
+    if (rc < 0 || begun)
+        return rc;
+    rc = state_decide(stage->state, err, "redesign: %.0f s of training are not enough", seconds);
+    return rc == 0 ? race_finish(out, stage, err) : rc;
+}
+

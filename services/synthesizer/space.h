@@ -1,0 +1,46 @@
+#pragma once
+/*
+ * The students of a job: whole networks of pieces (shared/design/design.h), enumerated for the
+ * shape of the original's input and answers, and ranked by the prices of their pieces. Nothing is
+ * trained here, and only single pieces are ever built: some hundreds of them make up thousands of
+ * students.
+ */
+#include "shared/design/design.h"
+
+struct space_piece {
+    const char *text;
+    struct design_ends at; /* what it reads */
+    bool first;            /* reads the network's input */
+    int64_t macs, parameters;
+    double us; /* of one run on the target, int8; 0: not priced, or it cannot run */
+};
+
+struct space_student {
+    const char *text;   /* the design */
+    const char *family; /* the type of its blocks */
+    int n;
+    int *pieces; /* [n], indices into the space's */
+    int64_t macs, parameters;
+    double us;       /* floor and pieces; INFINITY where a piece has no price */
+    double capacity; /* by which students of one family and time are ranked before any training */
+};
+
+struct space {
+    int n_pieces, n_students;
+    struct space_piece *pieces;
+    struct space_student *students;
+};
+
+/* All in `arena`. `ends`: of the original; its seed is ignored. Students of more than most_macs are
+ * left out. The same arguments give the same space, in the same order. A space without students
+ * where the input is too small for any. */
+int space_build(const struct design_ends *ends, int64_t most_macs, struct arena *arena,
+                struct space *ret, struct err *err);
+
+/* us: of each piece, in order. */
+void space_price(struct space *space, const double *us, double floor_us);
+
+/* Up to `most` students between the two times, spread over times (geometrically) and families:
+ * of each, the one of most capacity. Their indices, slowest first; returns how many. */
+int space_enrol(const struct space *space, double slowest_us, double fastest_us, int most,
+                int *ret);

@@ -1,0 +1,214 @@
+#include "services/synthesizer/students.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/synthesizer/propose.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+#include "shared/graph/infer.h"
+#include "shared/graph/onnx.h"
+
+#define DELIVERIES 10    /* of a training task: it goes on where it was */
+#define USUAL_BATCH 128
+#define USUAL_RATE 0.1   /* of that batch */
+#define TEMPERATURE 4.0
+#define TEACHER_SHARE 0.9 /* of the loss, where there are labels */
+
+/* ---- what the original is ---- */
+
+bool students_wanted(const job_state *state)
+{
+    const char *space = state->spec->space;
+    return !*space || strstr(space, "students");
+}
+
+static int refuse(struct err *err, const char *why)
+{
+    return err_set(err, ERR_FAILED_PRECONDITION, "%s", why);
+}
+
+int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
+                  struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int rc = load_graph(task, state->network, &g, err);
+    if (rc < 0)
+        return rc;
+    if (g->n_inputs != 1 || g->n_outputs != 1)
+        return refuse(err, "the network has several inputs or outputs");
+    const struct value *in = g->values[g->inputs[0]], *out = g->values[g->outputs[0]];
+    if (in->shape.rank != 4 || in->dtype != DTYPE_F32)
+        return refuse(err, "the network does not read pictures [N, C, H, W]");
+    if (out->shape.rank != 2 || out->shape.dims[1] < 2)
+        return refuse(err, "the network's answers are no classes [N, K]");
+    if (!state->data->labels_usable)
+        return refuse(err, "the data have no labels of the network's classes");
+    *ret = (struct design_ends){.channels = in->shape.dims[1],
+                                .height = in->shape.dims[2],
+                                .width = in->shape.dims[3],
+                                .outputs = out->shape.dims[1],
+                                .seed = state->spec->seed};
+    return 0;
+}
+
+/* ---- the list ---- */
+
+static int describe(job_state *state, job_student *student, const struct space_student *from,
+                    const char *network, struct err *err)
+{
+    student->predicted_us = from->us;
+    student->macs = (uint64_t)from->macs;
+    student->parameters = (uint64_t)from->parameters;
+    student->predicted = NAN;
+    int rc = message_setf(&student->name, err, "student-%zu", state->n_students + 1);
+    if (rc == 0)
+        rc = message_set(&student->design, from->text, err);
+    return rc == 0 ? message_set(&student->network, network, err) : rc;
+}
+
+int students_add(struct work_task *task, job_state *state, const struct space_student *from,
+                 const struct design_ends *ends, struct err *err)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(freep) void *data = NULL;
+    struct design design;
+    size_t bytes = 0;
+    char name[HASH_HEX_BYTES];
+    int rc = arena ? design_parse(from->text, arena, &design, err) : err_oom(err, "a student");
+    if (rc == 0)
+        rc = design_build(&design, ends, &g, err);
+    if (rc == 0)
+        rc = graph_set_metadata(g, "hone.design", from->text, err);
+    if (rc == 0)
+        rc = onnx_write_bytes(g, &data, &bytes, err);
+    if (rc == 0)
+        rc = store_put(task->store, data, bytes, name, err);
+    if (rc < 0)
+        return err_wrap(err, "student '%s'", from->text);
+    job_student *student = message_new(&hone__v1__student__descriptor, err);
+    if (!student)
+        return -ERR_RESOURCE_EXHAUSTED;
+    rc = describe(state, student, from, name, err);
+    if (rc == 0)
+        rc = message_append(&state->students, &state->n_students, student, err);
+    if (rc < 0)
+        message_free(student);
+    return rc;
+}
+
+bool students_active(const job_student *student)
+{
+    return !*student->out;
+}
+
+double students_error(const job_student *student)
+{
+    double best = NAN;
+    for (size_t i = 0; i < student->n_accuracies; i++)
+        best = fmax(best, student->accuracies[i]);
+    return 1 - best;
+}
+
+double students_epoch_s(const job_state *state, const job_student *student, double mac_per_s)
+{
+    double epochs = 0;
+    for (size_t i = 0; i < student->n_epochs; i++)
+        epochs += student->epochs[i];
+    if (epochs > 0)
+        return student->seconds / epochs;
+    return 3 * (double)student->macs * (double)state->data->n_train / mac_per_s;
+}
+
+/* ---- training ---- */
+
+/* Samples are moved by up to an eighth of their side. Pictures in colour are mirrored; what has one
+ * channel may be writing or sound, which a mirror makes something else of. */
+static void augment(const struct design_ends *ends, Hone__V1__TrainSettings *s)
+{
+    const int64_t side = ends->height < ends->width ? ends->height : ends->width;
+    s->flip = (char *)(ends->channels == 3 ? "alternating" : "none");
+    s->crop = side >= 16 ? (uint32_t)(side / 8) : 0;
+    s->border = (char *)"reflect";
+}
+
+static void settings_of(const job_state *state, const job_student *student,
+                        const struct design_ends *ends, int epochs, Hone__V1__TrainSettings *s)
+{
+    s->epochs = (uint32_t)epochs;
+    s->batch = USUAL_BATCH;
+    s->rate = USUAL_RATE;
+    s->seed = state->spec->seed;
+    s->schedule = (char *)"one-cycle";
+    s->evaluate = -1;
+    s->distil = TEACHER_SHARE;
+    s->temperature = TEMPERATURE;
+    s->reinit = student->rungs == 0;
+    s->zero_residual = s->reinit;
+    augment(ends, s);
+}
+
+int students_train(struct work_output *out, const job_state *state, const job_student *student,
+                   const struct design_ends *ends, int epochs, struct err *err)
+{
+    Hone__V1__TrainTask train = HONE__V1__TRAIN_TASK__INIT;
+    Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
+    settings_of(state, student, ends, epochs, &settings);
+    train.name = student->name;
+    train.network = student->network;
+    train.data = state->data->artifact;
+    train.preprocess = state->preprocess;
+    train.settings = &settings;
+    train.teacher = state->plain_int8->artifact;
+    int rc = work_follow(out, "trainer", "train", &train.base, err);
+    if (rc == 0)
+        out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
+    return rc;
+}
+
+static int give_up(job_state *state, job_student *student, const char *why, struct err *err)
+{
+    int rc = message_set(&student->out, why, err);
+    return rc == 0 ? state_decide(state, err, "%s is given up: %s", student->name, why) : rc;
+}
+
+/* The whole result is kept for the report's curves. */
+static int keep_result(struct work_task *task, job_state *state, job_student *student,
+                       const Hone__V1__TrainResult *result, struct err *err)
+{
+    char name[HASH_HEX_BYTES];
+    int rc = message_store(task->store, result, name, err);
+    if (rc == 0)
+        rc = message_append_text(&student->trained, &student->n_trained, name, err);
+    return rc == 0 ? message_append_text(&state->trained, &state->n_trained, name, err) : rc;
+}
+
+int students_take(struct work_task *task, int i, job_state *state, job_student *student,
+                  struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__TrainResult *result = NULL;
+    if (!task->task->results[i])
+        return give_up(state, student, task->task->failures[i] ? task->task->failures[i] : "lost",
+                       err);
+    int rc = work_group_result(task, i, &hone__v1__train_result__descriptor,
+                               (ProtobufCMessage **)&result, err);
+    if (rc == 0)
+        rc = keep_result(task, state, student, result, err);
+    const Hone__V1__Accuracy *a =
+        rc == 0 ? state_accuracy(result->network, "search", "hone") : NULL;
+    if (rc == 0 && !(a && isfinite(a->value)))
+        return give_up(state, student, "its training did not succeed", err);
+    /* The network stays where a further rung made it worse. */
+    if (rc == 0 && !(1 - a->value > students_error(student)))
+        rc = message_set(&student->network, result->network->artifact, err);
+    if (rc == 0)
+        rc = message_append_f64(&student->accuracies, &student->n_accuracies, a->value, err);
+    if (rc == 0)
+        rc = message_append_f64(&student->epochs, &student->n_epochs, result->epochs, err);
+    student->seconds += result ? result->seconds : 0;
+    student->rungs += rc == 0;
+    student->macs = rc == 0 ? result->network->macs : student->macs;
+    return rc;
+}
