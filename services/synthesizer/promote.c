@@ -47,7 +47,8 @@ static int weigh(job_state *state, double seconds, int n_next, struct prospect *
         job_student *s = list[i].student;
         const double more = n_next ? seconds / n_next / students_epoch_s(state, s, INFINITY) : 0;
         const double so_far = learned[i].epochs[learned[i].n - 1];
-        list[i].error = predict_error(&learned[i], exponent, so_far + fmin(more, RUNGS_MOST_EPOCHS));
+        list[i].error =
+            predict_error(&learned[i], exponent, so_far + fmin(more, RUNGS_MOST_EPOCHS));
         s->predicted = 1 - list[i].error;
         const double chance = predict_chance(list[i].error, limit, deviation);
         list[i].worth = predict_worth(chance, s->predicted_us, race_best_us(state));
@@ -64,8 +65,8 @@ static int cut(job_state *state, const struct prospect *list, size_t n, size_t k
     for (size_t i = 0; rc == 0 && i < n; i++) {
         job_student *s = list[i].student;
         rc = state_decide(state, err,
-                          "%s: %.2f %% after rung %u, %.2f %% expected, %.1f us: worth %.3f", s->name,
-                          100 * (1 - students_error(s)), s->rungs, 100 * s->predicted,
+                          "%s: %.2f %% after rung %u, %.2f %% expected, %.1f us: worth %.3f",
+                          s->name, 100 * (1 - students_error(s)), s->rungs, 100 * s->predicted,
                           s->predicted_us, list[i].worth);
         if (rc == 0 && i >= keep)
             rc = message_setf(&s->out, err, "after rung %u others promise more", state->rung);
@@ -76,7 +77,7 @@ static int cut(job_state *state, const struct prospect *list, size_t n, size_t k
 int synthesizer_promote(struct work_task *task, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
-    int rc = read_stage(task, &stage, err);
+    int rc = race_stage(task, &stage, err);
     if (rc < 0)
         return rc;
     job_state *state = stage->state;

@@ -16,10 +16,14 @@
 #define MOST_BUILT 3
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
+int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
+{
+    return work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)ret, err);
+}
+
 /* ---- time ---- */
 
-int race_seconds(struct work_task *task, const job_state *state, double *ret_s,
-                         struct err *err)
+int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
 {
     double elapsed = 0, left = 0;
     int rc = state_time(task, &elapsed, &left, err);
@@ -27,8 +31,8 @@ int race_seconds(struct work_task *task, const job_state *state, double *ret_s,
         return rc;
     if (!isfinite(left))
         left = USUAL_BUDGET_S - elapsed;
-    const double tail = state->reserve_s > 0 ? state->reserve_s
-                                             : fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S);
+    const double tail =
+        state->reserve_s > 0 ? state->reserve_s : fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S);
     *ret_s = left - tail;
     return 0;
 }
@@ -85,8 +89,7 @@ double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
-    return 1 - (a ? a->value : 0) + state->spec->max_drop / 100 -
-           1.645 * sqrt(DISAGREEMENT / n);
+    return 1 - (a ? a->value : 0) + state->spec->max_drop / 100 - 1.645 * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
@@ -143,14 +146,13 @@ static int tell_rung(struct work_task *task, const job_state *state, size_t n, i
                      double seconds, struct err *err)
 {
     char fields[160];
-    snprintf(fields, sizeof(fields),
-             "\"rung\":%u,\"students\":%zu,\"epochs\":%d,\"seconds\":%.0f", state->rung, n, epochs,
-             seconds);
+    snprintf(fields, sizeof(fields), "\"rung\":%u,\"students\":%zu,\"epochs\":%d,\"seconds\":%.0f",
+             state->rung, n, epochs, seconds);
     return work_event(task, "rung", fields, err);
 }
 
 int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
-                      double seconds, bool *ret_begun, struct err *err)
+                    double seconds, bool *ret_begun, struct err *err)
 {
     job_state *state = stage->state;
     _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
@@ -178,4 +180,3 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
         rc = tell_rung(task, state, n, epochs, seconds, err);
     return rc == 0 ? work_continue(out, "synthesizer", "promote", &stage->base, err) : rc;
 }
-

@@ -1,6 +1,10 @@
 #pragma once
-/* The race of a job's students: time, what to beat, rungs, the end. See README.md in this folder. */
+/* The race of a job's students: time, what to beat, rungs, the end. See README.md in this folder.
+ */
 #include "services/synthesizer/students.h"
+
+/* The payload of its stages. */
+int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err);
 
 /* Seconds that are left for training: the budget's, without what the end takes. */
 int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err);
@@ -27,5 +31,6 @@ size_t race_active(const job_state *state, job_student **ret);
 int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
                     double seconds, bool *ret_begun, struct err *err);
 
-/* The end: the best of the last two rungs are built; then the job goes on as with any candidates. */
+/* The end: the best of the last two rungs are built; then the job goes on as with any candidates.
+ */
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);

@@ -11,8 +11,8 @@
 #include "shared/base/str.h"
 
 #define LEAST_TRAINING_S 20.0 /* below: not worth beginning */
-#define FASTEST 24.0      /* times faster than the original: the least time that is enrolled */
-#define SLOWEST_SHARE 0.8 /* of the best network so far: the longest */
+#define FASTEST 24.0          /* times faster than the original: the least time that is enrolled */
+#define SLOWEST_SHARE 0.8     /* of the best network so far: the longest */
 
 /* ---- time ---- */
 
@@ -40,11 +40,6 @@ int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 }
 
 /* ---- the stage redesign: what do pieces cost? ---- */
-
-static int read_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
-{
-    return work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)ret, err);
-}
 
 static int build_space(const job_state *state, const struct design_ends *ends, struct arena *arena,
                        struct space *ret, struct err *err)
@@ -89,7 +84,7 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design_ends ends;
     struct space space;
-    int rc = arena ? read_stage(task, &stage, err) : err_oom(err, "the redesign");
+    int rc = arena ? race_stage(task, &stage, err) : err_oom(err, "the redesign");
     if (rc == 0)
         rc = students_ends(task, stage->state, &ends, err);
     if (rc == 0)
@@ -139,14 +134,15 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     if (!chosen)
         return err_oom(err, "students");
     const int n = rung.students ? space_enrol(space, SLOWEST_SHARE * best, original / FASTEST,
-                                        rung.students, chosen)
-                          : 0;
+                                              rung.students, chosen)
+                                : 0;
     *ret_rung_s = rung.seconds;
     for (int i = 0; rc == 0 && i < n; i++) {
         const struct space_student *s = &space->students[chosen[i]];
         rc = students_add(task, state, s, ends, err);
         if (rc == 0)
-            rc = state_decide(state, err, "student-%zu: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
+            rc = state_decide(state, err,
+                              "student-%zu: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
                               state->n_students, s->text, s->us, (double)s->macs / 1e6,
                               (double)s->parameters / 1e3);
     }
@@ -161,7 +157,7 @@ int synthesizer_enroll(struct work_task *task, struct work_output *out, struct e
     struct space space;
     double seconds = 0, rung_s = 0;
     bool begun = false;
-    int rc = arena ? read_stage(task, &stage, err) : err_oom(err, "the redesign");
+    int rc = arena ? race_stage(task, &stage, err) : err_oom(err, "the redesign");
     if (rc == 0)
         rc = students_ends(task, stage->state, &ends, err);
     if (rc == 0)
@@ -179,4 +175,3 @@ int synthesizer_enroll(struct work_task *task, struct work_output *out, struct e
     rc = state_decide(stage->state, err, "redesign: %.0f s of training are not enough", seconds);
     return rc == 0 ? race_finish(out, stage, err) : rc;
 }
-

@@ -147,8 +147,7 @@ static double capacity_of(const struct space *space, const struct space_student 
     return log2(sum + 1);
 }
 
-static int add_student(struct enumeration *e, const char *text, const char *family,
-                       struct err *err)
+static int add_student(struct enumeration *e, const char *text, const char *family, struct err *err)
 {
     struct space *s = e->space;
     struct design design;
@@ -298,8 +297,7 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
                 struct space *ret, struct err *err)
 {
     *ret = (struct space){0};
-    struct enumeration e = {
-        .ends = ends, .most_macs = most_macs, .arena = arena, .space = ret};
+    struct enumeration e = {.ends = ends, .most_macs = most_macs, .arena = arena, .space = ret};
     e.bucket = arena_alloc(arena, BUCKETS, sizeof(int));
     if (!e.bucket)
         return err_oom(err, "the space of students");
@@ -310,8 +308,8 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
         for (size_t f = 0; f < COUNT(families); f++) {
             const int n = halvings(ends, stems[s].stride);
             struct choice c = {.stem = &stems[s], .family = &families[f]};
-            /* Of large pictures the first stages do nothing but shrink: two to four do the work. */
-            for (c.n_stages = n < 4 ? n : 4; rc == 0 && c.n_stages >= 2 && c.n_stages >= n - 1;
+            /* Of large pictures the first stages do nothing but shrink: up to four do the work. */
+            for (c.n_stages = n < 4 ? n : 4; rc == 0 && c.n_stages >= 1 && c.n_stages >= n - 1;
                  c.n_stages--)
                 rc = each_width(&e, &c, err);
         }

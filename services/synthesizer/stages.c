@@ -296,7 +296,8 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
         r = check_model(task, stage->state, err);
     bool again = false;
     const bool after_redesign = r == 0 && stage->state->redesigned;
-    if (r == 0 && !after_redesign && nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
+    if (r == 0 && !after_redesign && nothing_promising(stage->state) &&
+        ++stage->state->n_rounds < MAX_ROUNDS)
         r = propose_gentler(task, out, stage->state, &again, err);
     if (r < 0 || again)
         return r;

@@ -10,9 +10,9 @@
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 
-#define DELIVERIES 10    /* of a training task: it goes on where it was */
+#define DELIVERIES 10 /* of a training task: it goes on where it was */
 #define USUAL_BATCH 128
-#define USUAL_RATE 0.1   /* of that batch */
+#define USUAL_RATE 0.1 /* of that batch */
 #define TEMPERATURE 4.0
 #define TEACHER_SHARE 0.9 /* of the loss, where there are labels */
 
@@ -41,14 +41,14 @@ int students_ends(struct work_task *task, const job_state *state, struct design_
     const struct value *in = g->values[g->inputs[0]], *out = g->values[g->outputs[0]];
     if (in->shape.rank != 4 || in->dtype != DTYPE_F32)
         return refuse(err, "the network does not read pictures [N, C, H, W]");
-    if (out->shape.rank != 2 || out->shape.dims[1] < 2)
+    if (out->shape.rank != 2 || out->shape.dim[1] < 2)
         return refuse(err, "the network's answers are no classes [N, K]");
     if (!state->data->labels_usable)
         return refuse(err, "the data have no labels of the network's classes");
-    *ret = (struct design_ends){.channels = in->shape.dims[1],
-                                .height = in->shape.dims[2],
-                                .width = in->shape.dims[3],
-                                .outputs = out->shape.dims[1],
+    *ret = (struct design_ends){.channels = in->shape.dim[1],
+                                .height = in->shape.dim[2],
+                                .width = in->shape.dim[3],
+                                .outputs = out->shape.dim[1],
                                 .seed = state->spec->seed};
     return 0;
 }
