@@ -35,14 +35,29 @@ static int quantize_all(struct graph **g, struct err *err)
     return 0;
 }
 
-int network_read(const char *path, enum precision precision, struct graph **ret, struct err *err)
+static int read_simplified(const char *path, int (*pass)(struct graph *, struct err *),
+                           struct graph **ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
     int r = onnx_read_file(path, NULL, &g, err);
     if (r >= 0)
-        r = pass_simplify(g, err);
-    if (r >= 0)
-        graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
+        r = pass(g, err);
+    if (r < 0)
+        return r;
+    graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
+    *ret = TAKE_PTR(g);
+    return 0;
+}
+
+int network_read_learner(const char *path, struct graph **ret, struct err *err)
+{
+    return read_simplified(path, pass_simplify_branched, ret, err);
+}
+
+int network_read(const char *path, enum precision precision, struct graph **ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int r = read_simplified(path, pass_simplify, &g, err);
     if (r >= 0 && precision == PRECISION_INT8 && !quant_is_quantized(g))
         r = quantize_all(&g, err);
     if (r < 0)

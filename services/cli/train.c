@@ -76,7 +76,7 @@ static int name_files(struct train_job *job, struct err *err)
 static int read_networks(struct train_job *job, struct err *err)
 {
     const struct train_request *q = job->q;
-    int r = network_read(q->model, PRECISION_AUTO, &job->original, err);
+    int r = network_read_learner(q->model, &job->original, err);
     if (r < 0)
         return err_wrap(err, "%s", q->model);
     if (!q->teacher)

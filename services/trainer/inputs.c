@@ -5,8 +5,10 @@
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
 
-int inputs_network(struct store *store, const char *name, const char *what, struct graph **ret,
-                   struct err *err)
+typedef int simplify(struct graph *g, struct err *err);
+
+static int read_network(struct store *store, const char *name, const char *what, simplify *pass,
+                        struct graph **ret, struct err *err)
 {
     _cleanup_(freep) void *data = NULL;
     _cleanup_(graph_freep) struct graph *g = NULL;
@@ -17,12 +19,24 @@ int inputs_network(struct store *store, const char *name, const char *what, stru
     if (rc == 0)
         rc = onnx_read_bytes(data, bytes, NULL, NULL, &g, err);
     if (rc >= 0)
-        rc = pass_simplify(g, err);
+        rc = pass(g, err);
     if (rc < 0)
         return err_wrap(err, "%s", what);
     graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
     *ret = TAKE_PTR(g);
     return 0;
+}
+
+int inputs_network(struct store *store, const char *name, const char *what, struct graph **ret,
+                   struct err *err)
+{
+    return read_network(store, name, what, pass_simplify, ret, err);
+}
+
+int inputs_learner(struct store *store, const char *name, const char *what, struct graph **ret,
+                   struct err *err)
+{
+    return read_network(store, name, what, pass_simplify_branched, ret, err);
 }
 
 int inputs_data(struct store *store, const char *name, struct dataset **ret, struct err *err)

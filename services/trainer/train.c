@@ -148,7 +148,7 @@ static int set_options(struct training *t, struct err *err)
 static int open_network(struct training *t, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
-    int rc = inputs_network(t->task->store, t->q->network, "network", &g, err);
+    int rc = inputs_learner(t->task->store, t->q->network, "network", &g, err);
     if (rc == 0)
         rc = inputs_data(t->task->store, t->q->data, &t->ds, err);
     if (rc == 0)

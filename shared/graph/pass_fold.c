@@ -4,6 +4,12 @@
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
 
+static int (*const passes[])(struct graph *, struct err *) = {
+    pass_fold_constants, pass_remove_identities, pass_canonicalise,
+    pass_fold_batchnorm, pass_fold_pad,          pass_merge_branches /* the last */
+};
+#define N_PASSES (sizeof(passes) / sizeof(*passes))
+
 int pass_fold_constants(struct graph *g, struct err *err)
 {
     _cleanup_(fold_release) struct fold fold = {0};
@@ -26,16 +32,13 @@ int pass_fold_constants(struct graph *g, struct err *err)
     return rc < 0 ? rc : before - g->n_nodes;
 }
 
-int pass_simplify(struct graph *g, struct err *err)
+/* The first n passes until nothing changes. */
+static int simplify(struct graph *g, size_t n, struct err *err)
 {
-    static int (*const passes[])(struct graph *, struct err *) = {
-        pass_fold_constants, pass_remove_identities, pass_canonicalise,
-        pass_fold_batchnorm, pass_fold_pad,
-    };
     int total = 0;
     for (;;) {
         int changes = 0;
-        for (size_t i = 0; i < sizeof(passes) / sizeof(*passes); i++) {
+        for (size_t i = 0; i < n; i++) {
             int rc = passes[i](g, err);
             if (rc < 0)
                 return rc;
@@ -45,4 +48,14 @@ int pass_simplify(struct graph *g, struct err *err)
         if (changes == 0)
             return total;
     }
+}
+
+int pass_simplify_branched(struct graph *g, struct err *err)
+{
+    return simplify(g, N_PASSES - 1, err);
+}
+
+int pass_simplify(struct graph *g, struct err *err)
+{
+    return simplify(g, N_PASSES, err);
 }

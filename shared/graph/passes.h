@@ -24,5 +24,11 @@ int pass_fold_pad(struct graph *g, struct err *err);
  * its longer forms HardSwish (the graph is raised to opset 14 for it); Constant nodes become
  * constants. */
 int pass_canonicalise(struct graph *g, struct err *err);
+/* All of the above until nothing changes: for networks that go on learning. */
+int pass_simplify_branched(struct graph *g, struct err *err);
+
+/* The sum of two convolutions of the same value, or of one and a BatchNormalization, becomes one
+ * convolution, where that costs no more: branches that only learning needs (RepVGG's). */
+int pass_merge_branches(struct graph *g, struct err *err);
 /* All of the above until nothing changes: what every reader of a user's model wants. */
 int pass_simplify(struct graph *g, struct err *err);

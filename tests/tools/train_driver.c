@@ -25,6 +25,7 @@
 #include "shared/base/rng.h"
 #include "shared/base/str.h"
 #include "shared/data/npy.h"
+#include "shared/design/design.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 #include "shared/train/net.h"
@@ -132,18 +133,6 @@ static int resnet(struct builder *b, int x, int blocks)
     return x;
 }
 
-static int wide(struct builder *b, int x)
-{
-    x = conv_norm_relu(b, x, 3, 16, 1);
-    for (int64_t c = 32; c <= 128; c *= 2) {
-        x = conv_norm_relu(b, x, c / 2, c, 2);
-        x = block(b, x, c, c);
-        if (c == 32)
-            x = block(b, x, c, c);
-    }
-    return x;
-}
-
 static int classify(struct builder *b, int x, int64_t c)
 {
     x = apply(b, OP_FLATTEN, 1, (int[]){apply(b, OP_GLOBAL_AVERAGE_POOL, 1, (int[]){x})});
@@ -160,11 +149,6 @@ static int resnet20(struct builder *b, int x)
 static int resnet56(struct builder *b, int x)
 {
     return classify(b, resnet(b, x, 9), 64);
-}
-
-static int wide12(struct builder *b, int x)
-{
-    return classify(b, wide(b, x), 128);
 }
 
 static int max_pool(struct builder *b, int x, int64_t side)
@@ -199,14 +183,39 @@ static int shallow(struct builder *b, int x)
 static const struct {
     const char *name;
     int (*build)(struct builder *b, int x);
-} networks[] = {
-    {"resnet20", resnet20}, {"resnet56", resnet56}, {"wide12", wide12}, {"shallow", shallow}};
+} networks[] = {{"resnet20", resnet20}, {"resnet56", resnet56}, {"shallow", shallow}};
+
+/* Networks that are designs. */
+static const struct {
+    const char *name, *text;
+} designs[] = {
+    {"wide12", "conv:16 conv:32:s2 residual:32*2 conv:64:s2 residual:64 conv:128:s2 residual:128 "
+               "head"},
+};
+
+static struct graph *designed(const char *text)
+{
+    const struct design_ends ends = {
+        .channels = 3, .height = 32, .width = 32, .outputs = 10, .seed = 1};
+    struct err err = {0};
+    struct design design;
+    struct graph *g = NULL;
+    struct arena *arena = arena_new();
+    must(arena ? 0 : err_oom(&err, "a design"), &err);
+    must(design_parse(text, arena, &design, &err), &err);
+    must(design_build(&design, &ends, &g, &err), &err);
+    arena_free(arena);
+    return g;
+}
 
 static struct graph *network(const char *name)
 {
     struct err err = {0};
     struct builder b = {.pixels = 32};
     size_t i = 0;
+    for (size_t k = 0; k < sizeof(designs) / sizeof(*designs); k++)
+        if (strcmp(designs[k].name, name) == 0)
+            return designed(designs[k].text);
     while (i < sizeof(networks) / sizeof(*networks) && strcmp(networks[i].name, name) != 0)
         i++;
     if (i == sizeof(networks) / sizeof(*networks)) {

@@ -5,7 +5,7 @@
 #include "shared/graph/passes.h"
 #include "tests/support/onnx_text.h"
 
-static inline void must(int rc, const struct err *err)
+static inline void expect_ok(int rc, const struct err *err)
 {
     if (rc < 0)
         fail_msg("%d: %s", rc, err->message);
@@ -17,8 +17,8 @@ static inline struct graph *design_graph(const char *text, const struct design_e
     struct design design;
     struct graph *g = NULL;
     struct err err = {0};
-    must(design_parse(text, arena, &design, &err), &err);
-    must(design_build(&design, ends, &g, &err), &err);
+    expect_ok(design_parse(text, arena, &design, &err), &err);
+    expect_ok(design_build(&design, ends, &g, &err), &err);
     return g;
 }
 

@@ -15,7 +15,7 @@ static char *again(const char *text)
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design design;
     struct err err = {0};
-    must(design_parse(text, arena, &design, &err), &err);
+    expect_ok(design_parse(text, arena, &design, &err), &err);
     char *written = design_text(&design, 0, design.n);
     assert_non_null(written);
     return written;
@@ -58,7 +58,7 @@ static void repeats_leave_the_stride_to_the_first(void **state)
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design d;
     struct err err = {0};
-    must(design_parse("conv:8:pool*3 residual:16:s2*2", arena, &d, &err), &err);
+    expect_ok(design_parse("conv:8:pool*3 residual:16:s2*2", arena, &d, &err), &err);
     assert_int_equal(d.n, 5);
     assert_true(d.pieces[0].pool && d.pieces[0].stride == 2);
     assert_true(!d.pieces[1].pool && d.pieces[1].stride == 1 && d.pieces[2].width == 8);
