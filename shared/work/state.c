@@ -33,6 +33,17 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
     return NULL;
 }
 
+bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what)
+{
+    const size_t n = strlen(what);
+    const char *p = spec->space;
+    while (*p && !(strncmp(p, what, n) == 0 && (p[n] == ',' || p[n] == 0))) {
+        p += strcspn(p, ",");
+        p += *p == ',';
+    }
+    return *p || !*spec->space;
+}
+
 static double proportion_variance(const Hone__V1__Accuracy *a)
 {
     return a->n > 0 ? a->value * (1 - a->value) / (double)a->n : INFINITY;

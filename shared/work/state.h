@@ -20,6 +20,9 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
 int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err);
 /* Adds a clone of the accuracy. */
 int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err);
+/* Whether a job may change this: "precision", "students", "blocks". */
+bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what);
+
 /* What the network is expected to lose on the test part, in points, before that is opened; the
  * upper end of the one-sided 95 % interval is in ret_upper95. INFINITY where nothing is known.
  *

@@ -96,6 +96,20 @@ static void what_nobody_scored_may_lose_all(void **state)
     assert_true(state_proved(&k->original));
 }
 
+static void a_space_is_a_list_of_words_and_none_is_all(void **state)
+{
+    (void)state;
+    Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
+    assert_true(spec_space_has(&spec, "students"));
+    spec.space = (char *)"precision";
+    assert_true(spec_space_has(&spec, "precision"));
+    assert_false(spec_space_has(&spec, "students"));
+    spec.space = (char *)"precision,studentship";
+    assert_false(spec_space_has(&spec, "students"));
+    spec.space = (char *)"precision,blocks,students";
+    assert_true(spec_space_has(&spec, "blocks") && spec_space_has(&spec, "students"));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -103,6 +117,7 @@ int main(void)
         cmocka_unit_test(trained_networks_are_set_against_the_originals_value_on_the_test_part),
         cmocka_unit_test(without_labels_trained_networks_are_paired_too),
         cmocka_unit_test(what_nobody_scored_may_lose_all),
+        cmocka_unit_test(a_space_is_a_list_of_words_and_none_is_all),
     };
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }
