@@ -19,7 +19,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
     if (session_open(home_flag, &session, &err) < 0 ||
         session_call(&session, "Cancel", &request.base, 0, &view, &err) < 0)
         return cli_fail(&err);
-    printf("Job %s is %s.\n", view->job_id, view->state);
+    printf("Job %s is %s.%s\n", view->job_id, view->state,
+           view->result ? " 'hone get' fetches the best that it has reached." : "");
     return CLI_OK;
 }
 
@@ -27,7 +28,9 @@ const struct cli_command cmd_cancel = {
     .name = "cancel",
     .usage = "JOB",
     .summary = "end a job",
-    .details = "What it has measured so far is kept and serves later jobs.",
+    .details =
+        "What it has measured so far is kept and serves later jobs. 'hone get JOB' fetches the\n"
+        "best network that it has reached.",
     .examples = "  hone cancel 1mtz4k9xqab3\n",
     .run = run,
 };

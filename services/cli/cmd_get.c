@@ -41,7 +41,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
 const struct cli_command cmd_get = {
     .name = "get",
     .usage = "JOB [--out DIR]",
-    .summary = "fetch the files of a finished job and print its result",
+    .summary = "fetch the files of a job and print its result",
+    .details = "Of a job that runs, was cancelled or failed: the best that it has reached so far.",
     .examples = "  hone get 1mtz4k9xqab3 --out faster\n",
     .run = run,
 };

@@ -11,7 +11,7 @@
 #include "shared/data/preprocess.h"
 
 struct request {
-    const char *home, *data, *preprocess, *target, *objective, *out;
+    const char *home, *data, *preprocess, *target, *objective, *space, *out;
     double max_drop;
     int64_t budget_s, threads, batch, seed;
     bool json, force;
@@ -57,6 +57,7 @@ static int submit(struct session *session, const struct request *q, char job[16]
     spec.seed = (uint64_t)q->seed;
     spec.target = (char *)(q->target ? q->target : "");
     spec.preprocess = (char *)(q->preprocess ? q->preprocess : "");
+    spec.space = (char *)(q->space ? q->space : "");
     int r = session_new_job_id(job, err);
     if (r < 0)
         return r;
@@ -130,6 +131,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .to = &q.max_drop,
          .max = 100,
          .help = "accuracy that may be lost, in points (default: 1.0)"},
+        {.name = "space",
+         .value = "LIST",
+         .kind = CLI_TEXT,
+         .to = &q.space,
+         .help = "what may change: precision, or precision,students (default: all)"},
         {.name = "budget",
          .value = "TIME",
          .kind = CLI_SECONDS,
@@ -191,7 +197,10 @@ const struct cli_command cmd_optimize = {
     .details =
         "Starts Hone on this machine when it is not up, submits the job and shows its progress.\n"
         "In the end model.onnx, result.json, report.html and manifest.json lie in --out.\n"
-        "Ctrl-C ends the showing, not the job.\n\n"
+        "Ctrl-C ends the showing, not the job.\n"
+        "First the precision of each layer changes, which gives a first result; then networks of\n"
+        "other architectures (students) learn what the original knows. 'hone get' fetches the best\n"
+        "so far at any time.\n\n"
         "DATA: a folder or tar with train/CLASS/*.png|jpg and test/CLASS/..., or .npz, .npy.\n"
         "TEXT: 'scale=1/255 mean=0.485,0.456,0.406 std=0.229,0.224,0.225 order=rgb'.",
     .examples = "  hone optimize resnet56.onnx --data cifar10.tar --out faster\n"

@@ -29,9 +29,14 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return follow_say_interrupted(&session, home_flag, args[0]);
     if (r < 0)
         return cli_fail(&err);
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    if (!json && session_get(&session, args[0], &view, &err) < 0)
+        return cli_fail(&err);
     if (!json)
         printf("Job %s %s.%s\n", args[0], strcmp(state, "cancelled") == 0 ? "was cancelled" : state,
-               strcmp(state, "succeeded") == 0 ? " 'hone get' fetches its files." : "");
+               strcmp(state, "succeeded") == 0 ? " 'hone get' fetches its files."
+               : view->result                  ? " 'hone get' fetches the best that it has reached."
+                                               : "");
     return strcmp(state, "succeeded") == 0 ? CLI_OK : CLI_FAILED;
 }
 

@@ -33,7 +33,7 @@ static void print_files(const Hone__V1__JobView *view, const struct outdir *out)
                str_bytes((double)view->result->files[i]->bytes, size));
 }
 
-/* {"type":"result","job":...,"out":...,"files":[...],"result":{result.json}} */
+/* {"type":"result","job":...,"final":...,"out":...,"files":[...],"result":{result.json}} */
 static int print_json(const Hone__V1__JobView *view, const struct outdir *out,
                       const struct results *results)
 {
@@ -43,6 +43,8 @@ static int print_json(const Hone__V1__JobView *view, const struct outdir *out,
     yyjson_mut_doc_set_root(doc, root);
     yyjson_mut_obj_add_str(doc, root, "type", "result");
     yyjson_mut_obj_add_str(doc, root, "job", view->job_id);
+    yyjson_mut_obj_add_bool(doc, root, "final", strcmp(view->state, "succeeded") == 0);
+    yyjson_mut_obj_add_str(doc, root, "state", view->state);
     yyjson_mut_obj_add_str(doc, root, "verdict", view->result->verdict);
     yyjson_mut_obj_add_str(doc, root, "out", out->path);
     yyjson_mut_val *files = yyjson_mut_obj_add_arr(doc, root, "files");
@@ -77,23 +79,49 @@ static int print_result(const Hone__V1__JobView *view, const struct outdir *out,
     return results && !results_has_gain(results) ? CLI_NO_GAIN : CLI_OK;
 }
 
+static int refuse(const Hone__V1__JobView *view)
+{
+    struct err err = {0};
+    const char *job = view->job_id;
+    if (strcmp(view->state, "running") == 0)
+        err_set(&err, ERR_FAILED_PRECONDITION,
+                "job %s is still running and has no result yet; 'hone watch %s' shows it", job,
+                job);
+    else if (strcmp(view->state, "failed") == 0)
+        err_set(&err, ERR_ABORTED, "job %s failed: %s", job, view->error);
+    else
+        err_set(&err, ERR_ABORTED, "job %s was %s before it had a result", job, view->state);
+    return cli_fail(&err);
+}
+
+/* That it is not the end, for people. */
+static void say_so_far(const Hone__V1__JobView *view)
+{
+    const char *job = view->job_id;
+    if (strcmp(view->state, "running") == 0)
+        fprintf(stderr, "\nhone: this is the best so far: job %s is still running\n", job);
+    else if (strcmp(view->state, "failed") == 0)
+        fprintf(stderr, "\nhone: this is the best that job %s reached; it failed: %s\n", job,
+                view->error);
+    else
+        fprintf(stderr, "\nhone: this is the best that job %s reached; it was %s\n", job,
+                view->state);
+}
+
 int deliver(struct session *session, const char *job, struct outdir *out, bool json)
 {
     _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
     struct err err = {0};
     if (session_get(session, job, &view, &err) < 0)
         return cli_fail(&err);
-    if (strcmp(view->state, "succeeded") == 0 && view->result) {
-        if (fetch_files(session, view, out, &err) < 0)
-            return cli_fail(&err);
-        return print_result(view, out, json);
-    }
-    if (strcmp(view->state, "running") == 0)
-        err_set(&err, ERR_FAILED_PRECONDITION, "job %s is still running; 'hone watch %s' shows it",
-                job, job);
-    else if (strcmp(view->state, "failed") == 0)
-        err_set(&err, ERR_ABORTED, "job %s failed: %s", job, view->error);
-    else
-        err_set(&err, ERR_ABORTED, "job %s was %s", job, view->state);
-    return cli_fail(&err);
+    const bool succeeded = strcmp(view->state, "succeeded") == 0;
+    const bool failed = strcmp(view->state, "failed") == 0;
+    if (!view->result)
+        return refuse(view);
+    if (fetch_files(session, view, out, &err) < 0)
+        return cli_fail(&err);
+    int code = print_result(view, out, json);
+    if (!succeeded)
+        say_so_far(view);
+    return failed ? CLI_FAILED : code;
 }

@@ -1,7 +1,8 @@
 #pragma once
-/* The end of a job: its files into a folder, its verdict for people or programs. */
+/* What a job came to: its files into a folder, its verdict for people or programs. */
 #include "services/cli/outdir.h"
 #include "services/cli/session.h"
 
-/* For a job that has ended in `state`: downloads into `out` and prints. Returns the exit code. */
+/* Downloads the job's result into `out` and prints it: of a job that did not succeed (yet), the
+ * best that it has reached, which is said on stderr. Returns the exit code. */
 int deliver(struct session *session, const char *job, struct outdir *out, bool json);

@@ -114,6 +114,7 @@ int follow_say_interrupted(const struct session *session, const char *home_flag,
     int width = (int)(strlen("hone cancel ") + strlen(job) + strlen(h));
     fprintf(stderr, "\nThe job goes on without this window:\n");
     fprintf(stderr, "  hone watch %s%s    shows it again\n", job, h);
+    fprintf(stderr, "  hone get %s%s      fetches the best that it has reached\n", job, h);
     fprintf(stderr, "  hone cancel %s%s   ends it\n", job, h);
     if (!session->remote)
         fprintf(stderr,

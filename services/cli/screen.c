@@ -249,6 +249,12 @@ static void on_reused(struct screen *s, yyjson_val *event)
     say(s, "  %-28s %s: an earlier job had done it", "reused", what);
 }
 
+/* A job that goes on has reached something. */
+static void on_result(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s %s", "result so far", text_of(event, "verdict"));
+}
+
 /* What follows says it: progress that goes on, the table of results. */
 static void on_silent(struct screen *s, yyjson_val *event)
 {
@@ -295,7 +301,8 @@ static void show(struct screen *s, yyjson_val *event)
         void (*show)(struct screen *, yyjson_val *);
     } known[] = {{"progress", on_progress}, {"best", on_best},        {"baseline", on_baseline},
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
-                 {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent}};
+                 {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
+                 {"result", on_result}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

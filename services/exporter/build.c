@@ -1,6 +1,7 @@
 /*
  * Task "build": one network with a precision for each layer, as a QDQ file, scored on the search
- * part. What is scored is the file as written, read back.
+ * part. What is scored is the file as written, read back. The network is the job's, whose ranges
+ * are known, or one that was trained, which is calibrated first.
  */
 #include "services/exporter/build.h"
 
@@ -21,7 +22,7 @@ struct build {
     struct work_task *task;
     const Hone__V1__BuildTask *order;
     const job_state *state;
-    struct graph *parent, *child;
+    struct graph *parent, *child; /* in float; quantized */
     struct arena *arena;
     int n_choices;
     struct quant_choice *choices; /* one for each layer that can be lowered */
@@ -78,14 +79,26 @@ static int choose(struct build *b, struct err *err)
 
 /* ---- the network ---- */
 
-static int quantize(struct build *b, struct err *err)
+static bool is_trained(const struct build *b)
+{
+    return *b->order->network != 0;
+}
+
+static int known_ranges(const struct build *b, struct quant_ranges *ret, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__Ranges *message = NULL;
-    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
     int rc = message_load(b->task->store, b->state->ranges, &hone__v1__ranges__descriptor, &message,
                           err);
-    if (rc == 0)
-        rc = ranges_from_message(message, &ranges, err);
+    return rc < 0 ? rc : ranges_from_message(message, ret, err);
+}
+
+static int quantize(struct build *b, struct err *err)
+{
+    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
+    char stage[128];
+    snprintf(stage, sizeof(stage), "build %.64s: calibrate", b->order->name);
+    int rc = is_trained(b) ? build_calibrate(b->task, b->state, b->parent, stage, &ranges, err)
+                           : known_ranges(b, &ranges, err);
     if (rc < 0)
         return rc;
     const struct quant_options options = {.weight_bits = build_weight_bits(b->state)};
@@ -151,6 +164,8 @@ static int describe(struct build *b, struct err *err)
     };
     for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]) && rc == 0; i++)
         rc = graph_set_metadata(b->child, facts[i][0], facts[i][1], err);
+    if (rc == 0 && is_trained(b))
+        rc = graph_set_metadata(b->child, "hone.design", b->order->student->design, err);
     return rc;
 }
 
@@ -188,6 +203,8 @@ static int export(struct build *b, struct graph **ret, struct err *err)
         rc = message_set(&b->network->artifact, name, err);
     if (rc == 0)
         rc = message_set(&b->network->name, b->order->name, err);
+    if (rc == 0 && is_trained(b))
+        rc = message_set(&b->network->design, b->order->student->design, err);
     if (rc == 0)
         rc = add_layers(b, err);
     const struct cost cost = graph_cost(b->parent);
@@ -306,7 +323,11 @@ static int score(struct build *b, const struct graph *g, struct err *err)
 static int build(struct build *b, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *file = NULL;
-    int rc = build_read_network(b->task, b->state, &b->parent, err);
+    if (is_trained(b) != (b->order->student != NULL))
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s",
+                       "a trained network and the student that it is go together");
+    int rc = build_read_network(b->task, is_trained(b) ? b->order->network : b->state->network,
+                                &b->parent, err);
     if (rc == 0)
         rc = choose(b, err);
     if (rc == 0)

@@ -3,13 +3,13 @@
 #include <hone/v1/tasks.pb-c.h>
 
 #include "shared/data/preprocess.h"
-#include "shared/graph/graph.h"
+#include "shared/nn/quantize.h"
 #include "shared/work/state.h"
 
 #define CALIBRATION_SAMPLES 512
 
-/* The job's network in fp32, from the store. */
-int build_read_network(struct work_task *task, const job_state *state, struct graph **ret,
+/* A network from the store. */
+int build_read_network(struct work_task *task, const char *artifact, struct graph **ret,
                        struct err *err);
 
 /* Samples of one part as the network sees them. */
@@ -21,6 +21,11 @@ struct build_samples {
 int build_open_samples(struct work_task *task, const job_state *state, enum part part, int64_t n,
                        struct build_samples *ret, struct err *err);
 void build_samples_release(struct build_samples *samples); /* for _cleanup_ */
+
+/* The ranges of the network's activations, on CALIBRATION_SAMPLES of the training part. `stage` is
+ * what progress is reported under. */
+int build_calibrate(struct work_task *task, const job_state *state, const struct graph *g,
+                    const char *stage, struct quant_ranges *ret, struct err *err);
 
 /* Bits of weights: 7 where sums of two 8-bit products saturate 16 bits, on the job's target or on
  * this machine, which corrects and scores the network. */

@@ -9,13 +9,13 @@
 /* Keeps this choice of samples apart from others made with the job's seed. */
 #define SEED_SALT 0x63616c6962u
 
-int build_read_network(struct work_task *task, const job_state *state, struct graph **ret,
+int build_read_network(struct work_task *task, const char *artifact, struct graph **ret,
                        struct err *err)
 {
     _cleanup_(freep) void *data = NULL;
     size_t bytes = 0;
-    int rc = store_get(task->store, state->network, onnx_default_limits.max_file_bytes, &data,
-                       &bytes, err);
+    int rc =
+        store_get(task->store, artifact, onnx_default_limits.max_file_bytes, &data, &bytes, err);
     return rc < 0 ? rc : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
 }
 
@@ -46,6 +46,22 @@ void build_samples_release(struct build_samples *samples)
 {
     sample_view_release(&samples->view);
     dataset_closep(&samples->ds);
+}
+
+int build_calibrate(struct work_task *task, const job_state *state, const struct graph *g,
+                    const char *stage, struct quant_ranges *ret, struct err *err)
+{
+    _cleanup_(build_samples_release) struct build_samples samples = {0};
+    int rc = build_open_samples(task, state, PART_TRAIN, CALIBRATION_SAMPLES, &samples, err);
+    if (rc < 0)
+        return rc;
+    struct build_progress progress = {task, stage};
+    const struct infer_options options = {
+        .threads = task->threads,
+        .progress = build_on_progress,
+        .progress_ctx = &progress,
+    };
+    return quant_calibrate(g, &options, samples.view.n, sample_view_fill, &samples.view, ret, err);
 }
 
 int build_weight_bits(const job_state *state)

@@ -7,19 +7,8 @@ static int calibrate(struct work_task *task, const job_state *state, struct quan
                      struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
-    _cleanup_(build_samples_release) struct build_samples samples = {0};
-    int rc = build_read_network(task, state, &g, err);
-    if (rc == 0)
-        rc = build_open_samples(task, state, PART_TRAIN, CALIBRATION_SAMPLES, &samples, err);
-    if (rc < 0)
-        return rc;
-    struct build_progress progress = {task, "calibrate"};
-    const struct infer_options options = {
-        .threads = task->threads,
-        .progress = build_on_progress,
-        .progress_ctx = &progress,
-    };
-    return quant_calibrate(g, &options, samples.view.n, sample_view_fill, &samples.view, ret, err);
+    int rc = build_read_network(task, state->network, &g, err);
+    return rc < 0 ? rc : build_calibrate(task, state, g, "calibrate", ret, err);
 }
 
 int exporter_calibrate(struct work_task *task, struct work_output *out, struct err *err)

@@ -12,5 +12,6 @@ int exporter_after_calibrate(struct work_task *task, const Hone__V1__JobState *s
 int exporter_build(struct work_task *task, struct work_output *out, struct err *err);
 /* ProveTask -> ProveResult: one final network on the test part, by our kernels and ONNX Runtime. */
 int exporter_prove(struct work_task *task, struct work_output *out, struct err *err);
-/* Continuation of proofs and the last measurement: verdict, files; ends the job. */
+/* Continuation of proofs and the last measurement (or a task with a state that has both): verdict,
+ * files; ends the job or starts its redesign. */
 int exporter_report(struct work_task *task, struct work_output *out, struct err *err);

@@ -1,4 +1,7 @@
-/* The end of a job: proofs and last measurement merged, the network chosen, the files written. */
+/*
+ * The stage "report": the network chosen, the files written. It ends the job, or, where the job may
+ * try other architectures and has not, keeps the files as the result so far and starts that.
+ */
 #include "services/exporter/report.h"
 
 #include <math.h>
@@ -7,96 +10,11 @@
 #include <string.h>
 
 #include "services/exporter/exporter.h"
+#include "services/exporter/report_inputs.h"
 #include "shared/base/clock.h"
+#include "shared/work/so_far.h"
 
 #define NOISE 0.01 /* what two measurements of one network may differ by */
-
-/* ---- merging ---- */
-
-static int merge_proofs(struct work_task *task, job_state *state, struct err *err)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < state->n_finals; i++) {
-        job_network *old = state->finals[i];
-        if (!task->task->results[i]) {
-            int r = state_decide(state, err, "%s could not be proved: %s", old->name,
-                                 task->task->failures[i] ? task->task->failures[i] : "unknown");
-            if (r < 0)
-                return r;
-        } else {
-            Hone__V1__ProveResult *proved = NULL;
-            int r = work_group_result(task, (int)i, &hone__v1__prove_result__descriptor,
-                                      (ProtobufCMessage **)&proved, err);
-            if (r < 0)
-                return r;
-            state->finals[kept++] = proved->network;
-            proved->network = NULL;
-            message_free(proved);
-        }
-        message_free(old);
-    }
-    state->n_finals = kept;
-    if (kept == 0)
-        return state_group_failed(task, 0, "no final network could be proved", err);
-    return 0;
-}
-
-static int add_timing_of(job_network *network, const Hone__V1__MeasureResult *m, size_t i,
-                         struct err *err)
-{
-    return i < m->n_timings ? state_add_timing(network, m->timings[i], err)
-                            : err_set(err, ERR_INTERNAL, "the last measurement is incomplete");
-}
-
-static bool is_plain_int8(const job_state *state, const char *name)
-{
-    return strcmp(name, state->plain_int8->name) == 0;
-}
-
-/* What plain int8 scores on the test part: from its own proof, or it was among the finals. */
-static int merge_plain_int8(struct work_task *task, job_state *state, int proof, struct err *err)
-{
-    _cleanup_(message_freep) Hone__V1__ProveResult *proved = NULL;
-    const job_network *from = NULL;
-    if (proof >= 0 && !task->task->results[proof])
-        return state_decide(state, err, "plain int8 could not be proved: %s",
-                            task->task->failures[proof] ? task->task->failures[proof] : "unknown");
-    if (proof >= 0) {
-        int r = work_group_result(task, proof, &hone__v1__prove_result__descriptor,
-                                  (ProtobufCMessage **)&proved, err);
-        if (r < 0)
-            return r;
-        from = proved->network;
-    }
-    for (size_t i = 0; !from && i < state->n_finals; i++)
-        if (is_plain_int8(state, state->finals[i]->name))
-            from = state->finals[i];
-    const Hone__V1__Accuracy *accuracy = from ? state_accuracy(from, "test", "hone") : NULL;
-    return accuracy ? state_add_accuracy(state->plain_int8, accuracy, err) : 0;
-}
-
-/* Order of the items: see follow_finals in the synthesizer. A final that could not be proved was
- * measured all the same: `names` finds each. */
-static int merge_timings(job_state *state, const Hone__V1__MeasureResult *m,
-                         char *const *final_names, size_t n_names, struct err *err)
-{
-    int r = add_timing_of(state->baseline, m, 0, err);
-    if (r == 0)
-        r = add_timing_of(state->baseline, m, 1, err);
-    if (r == 0)
-        r = add_timing_of(state->plain_int8, m, 2, err);
-    if (r == 0)
-        r = add_timing_of(state->plain_int8, m, 3, err);
-    for (size_t i = 0; r == 0 && i < state->n_finals; i++)
-        for (size_t k = 0; r == 0 && k < n_names; k++) {
-            if (strcmp(final_names[k], state->finals[i]->name) != 0)
-                continue;
-            r = add_timing_of(state->finals[i], m, 4 + 2 * k, err);
-            if (r == 0)
-                r = add_timing_of(state->finals[i], m, 5 + 2 * k, err);
-        }
-    return r;
-}
 
 /* ---- choosing and the verdict ---- */
 
@@ -146,13 +64,22 @@ static const job_network *choose(const job_state *state)
     return best;
 }
 
+static const job_network *closest(const job_state *state)
+{
+    const job_network *best = state->finals[0];
+    for (size_t i = 1; i < state->n_finals; i++)
+        if (state->finals[i]->drop_upper95_points < best->drop_upper95_points)
+            best = state->finals[i];
+    return best;
+}
+
 static char *write_verdict(const struct report *r)
 {
     const job_state *s = r->state;
     const Hone__V1__Accuracy *base = state_accuracy(s->baseline, "test", "hone");
     const bool labels = s->data->labels_usable;
     if (r->chosen == s->baseline) {
-        const job_network *best = s->finals[0];
+        const job_network *best = closest(s);
         return str_printf("No network stayed within %.2f points and was better than the original: "
                           "the original stays. The closest, %s, is %.2fx as fast and drops %.2f "
                           "points (at most %.2f with 95 %% confidence).",
@@ -234,133 +161,107 @@ static int write_files(struct work_task *task, const struct report *report,
     return r == 0 ? message_set(&result->verdict, report->verdict, err) : r;
 }
 
-/* ---- the stage ---- */
+/* ---- what comes next ---- */
 
-struct inputs {
-    Hone__V1__StageTask *stage;
-    Hone__V1__MeasureResult *measured;
-    Hone__V1__Profile *profile;
-    Hone__V1__Scores *scores;
-    Hone__V1__JobSpec *asked;
-    Hone__V1__TrainResult **trained;
-    size_t n_trained;
-    struct job_info job;
-    char **names; /* of the finals before merging */
-    size_t n_names;
-    int plain_proof; /* index of plain int8's own proof; -1: it is among the finals */
-};
-
-static void inputs_release(struct inputs *in)
+/* Whether other architectures are to be tried now; says so where time alone forbids it. */
+static int goes_on(struct work_task *task, const struct report_inputs *in, bool *ret,
+                   struct err *err)
 {
-    message_free(in->stage);
-    message_free(in->measured);
-    message_free(in->profile);
-    message_free(in->scores);
-    message_free(in->asked);
-    for (size_t i = 0; i < in->n_trained; i++)
-        message_free(in->trained[i]);
-    free(in->trained);
-    job_info_release(&in->job);
-    for (size_t i = 0; i < in->n_names; i++)
-        free(in->names[i]);
-    free(in->names);
+    double elapsed = 0, left = 0;
+    *ret = false;
+    if (in->stage->state->redesigned || !in->asked || !spec_space_has(in->asked, "students"))
+        return 0;
+    int r = state_time(task, &elapsed, &left, err);
+    if (r < 0)
+        return r;
+    *ret = left > 0;
+    if (left > 0)
+        return 0;
+    return state_decide(in->stage->state, err,
+                        "no other architectures: the budget was over after %.0f s", elapsed);
 }
 
-/* The curves of what was trained on the way. */
-static int read_trained(struct work_task *task, const job_state *state, struct inputs *in,
-                        struct err *err)
+static int tell(struct work_task *task, const char *verdict, struct err *err)
 {
-    int r = 0;
-    for (size_t i = 0; r == 0 && i < state->n_trained; i++) {
-        Hone__V1__TrainResult *trained = NULL;
-        r = message_load(task->store, state->trained[i], &hone__v1__train_result__descriptor,
-                         &trained, err);
-        if (r == 0)
-            r = message_append(&in->trained, &in->n_trained, trained, err);
-        if (r < 0)
-            message_free(trained);
+    _cleanup_(strbuf_release) struct strbuf fields = {0};
+    strbuf_add(&fields, "\"final\":false,\"verdict\":\"");
+    for (const char *p = verdict; *p; p++) {
+        const bool quoted = *p == '"' || *p == '\\';
+        strbuf_printf(&fields, quoted ? "\\%c" : "%c", *p);
     }
+    strbuf_add(&fields, "\"");
+    return fields.failed ? err_oom(err, "an event") : work_event(task, "result", fields.data, err);
+}
+
+/* The job keeps what it has, and tries other architectures. */
+static int go_on(struct work_task *task, const struct report_inputs *in,
+                 const Hone__V1__JobResult *result, struct work_output *out, struct err *err)
+{
+    Hone__V1__StageTask next = HONE__V1__STAGE_TASK__INIT;
+    next.state = in->stage->state;
+    int r = so_far_put(task->store, task->task->job, result, err);
+    if (r == 0)
+        r = tell(task, result->verdict, err);
+    if (r == 0)
+        r = state_decide(next.state, err, "so far: %s", result->verdict);
+    if (r == 0) /* known to the stages from here on */
+        r = message_set(&next.state->spec->space, in->asked->space, err);
+    return r < 0 ? r : work_follow(out, "synthesizer", "redesign", &next.base, err);
+}
+
+/* ---- the stage ---- */
+
+static int finish(struct work_output *out, const Hone__V1__JobResult *result, struct err *err)
+{
+    int r = work_result(out, &result->base, err);
+    out->finish_job = r == 0;
     return r;
 }
 
-static int inputs_read(struct work_task *task, struct inputs *in, struct err *err)
+static int write_report(struct work_task *task, struct report *report, Hone__V1__JobResult *result,
+                        struct err *err)
 {
-    int r =
-        work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&in->stage, err);
-    if (r < 0)
-        return r;
-    job_state *state = in->stage->state;
-    in->plain_proof = (int)state->n_finals;
-    for (size_t i = 0; i < state->n_finals; i++)
-        if (is_plain_int8(state, state->finals[i]->name))
-            in->plain_proof = -1;
-    int measure = (int)state->n_finals + (in->plain_proof >= 0);
-    if (task->task->n_results != measure + 1)
-        return err_set(err, ERR_INTERNAL, "report: %d results, %d expected", task->task->n_results,
-                       measure + 1);
-    if (!task->task->results[measure])
-        return state_group_failed(task, measure, "measuring the finals failed", err);
-    for (size_t i = 0; r == 0 && i < state->n_finals; i++)
-        r = message_append_text(&in->names, &in->n_names, state->finals[i]->name, err);
+    const job_state *state = report->state;
+    const Hone__V1__Timing *t = state_timing(report->chosen, "hone", NULL);
+    const Hone__V1__Timing *t0 = state_timing(state->baseline, "hone", NULL);
+    report->verdict = write_verdict(report);
+    if (!report->verdict)
+        return err_oom(err, "the verdict");
+    int r = t && t0 ? state_best_event(task, report->chosen, t->p50_us, t0->p50_us, true, err) : 0;
     if (r == 0)
-        r = work_group_result(task, measure, &hone__v1__measure_result__descriptor,
-                              (ProtobufCMessage **)&in->measured, err);
-    if (r == 0)
-        r = message_load(task->store, state->profile, &hone__v1__profile__descriptor, &in->profile,
-                         err);
-    if (r == 0)
-        r = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &in->scores,
-                         err);
-    if (r == 0)
-        r = read_trained(task, state, in, err);
-    if (r == 0)
-        r = queue_job_get(task->queue, task->task->job, &in->job, err);
-    if (r == 0 && in->job.spec)
-        r = message_unpack(&hone__v1__job_spec__descriptor, in->job.spec, in->job.spec_bytes,
-                           &in->asked, err);
+        r = write_files(task, report, result, err);
+    free(report->verdict);
+    report->verdict = NULL;
     return r;
 }
 
 int exporter_report(struct work_task *task, struct work_output *out, struct err *err)
 {
-    _cleanup_(inputs_release) struct inputs in = {0};
-    int r = inputs_read(task, &in, err);
+    _cleanup_(report_inputs_release) struct report_inputs in = {0};
+    bool more = false;
+    int r = report_inputs_read(task, &in, err);
     if (r == 0)
-        r = merge_proofs(task, in.stage->state, err);
-    if (r == 0)
-        r = merge_plain_int8(task, in.stage->state, in.plain_proof, err);
-    if (r == 0)
-        r = merge_timings(in.stage->state, in.measured, in.names, in.n_names, err);
+        r = goes_on(task, &in, &more, err);
     if (r < 0)
         return r;
-    job_state *state = in.stage->state;
-    struct report report = {.state = state,
+    struct report report = {.state = in.stage->state,
                             .asked = in.asked,
                             .job = task->task->job,
+                            .final = !more,
                             .profile = in.profile,
                             .scores = in.scores,
                             .measured = in.measured,
                             .trained = in.trained,
                             .n_trained = in.n_trained,
-                            .chosen = choose(state),
+                            .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};
-    _cleanup_(freep) char *verdict = write_verdict(&report);
-    if (!verdict)
-        return err_oom(err, "the verdict");
-    report.verdict = verdict;
-    const Hone__V1__Timing *t = state_timing(report.chosen, "hone", NULL);
-    const Hone__V1__Timing *t0 = state_timing(state->baseline, "hone", NULL);
-    if (t && t0)
-        r = state_best_event(task, report.chosen, t->p50_us, t0->p50_us, true, err);
     _cleanup_(message_freep) Hone__V1__JobResult *result =
         message_new(&hone__v1__job_result__descriptor, err);
-    if (r == 0 && !result)
+    if (!result)
         return -ERR_RESOURCE_EXHAUSTED;
-    if (r == 0)
-        r = write_files(task, &report, result, err);
-    if (r == 0)
-        r = work_result(out, &result->base, err);
-    out->finish_job = r == 0;
-    return r;
+    r = write_report(task, &report, result, err);
+    if (r < 0)
+        return r;
+    return more ? go_on(task, &in, result, out, err) : finish(out, result, err);
 }

@@ -9,6 +9,7 @@ struct report {
     const job_state *state;
     const Hone__V1__JobSpec *asked; /* as submitted, with paths; NULL when unknown */
     const char *job;
+    bool final; /* the job ends with it */
     const Hone__V1__Profile *profile;
     const Hone__V1__Scores *scores;
     const Hone__V1__MeasureResult *measured; /* CPU and ISA of the last measurement */

@@ -5,6 +5,7 @@
 #include "services/ingest/ingest.h"
 #include "shared/base/mem.h"
 #include "shared/work/message.h"
+#include "shared/work/so_far.h"
 
 #define DEFAULT_LIST 50
 #define MAX_LIST 1000
@@ -41,11 +42,20 @@ static int make_view(const struct job_info *job, Hone__V1__JobView **ret, struct
     return r;
 }
 
-static int view_of(struct queue *q, const char *id, ProtobufCMessage **ret_reply, struct err *err)
+/* With the result, or what the job has reached so far. */
+static int view_of(struct front *f, struct queue *q, const char *id, ProtobufCMessage **ret_reply,
+                   struct err *err)
 {
     _cleanup_(job_info_release) struct job_info job = {0};
+    _cleanup_(message_freep) Hone__V1__JobView *view = NULL;
     int r = queue_job_get(q, id, &job, err);
-    return r < 0 ? r : make_view(&job, (Hone__V1__JobView **)ret_reply, err);
+    if (r == 0)
+        r = make_view(&job, &view, err);
+    if (r == 0 && !view->result)
+        r = so_far_get(front_store(f), id, &view->result, err);
+    if (r == 0)
+        *ret_reply = (ProtobufCMessage *)TAKE_PTR(view);
+    return r;
 }
 
 int front_get(void *ctx, const struct rpc_call *call, const ProtobufCMessage *request,
@@ -59,7 +69,7 @@ int front_get(void *ctx, const struct rpc_call *call, const ProtobufCMessage *re
         r = front_queue_take(ctx, &q, err);
     if (r < 0)
         return r;
-    r = view_of(q, id, ret_reply, err);
+    r = view_of(ctx, q, id, ret_reply, err);
     front_queue_give(ctx, q);
     return r;
 }
@@ -77,7 +87,7 @@ int front_cancel(void *ctx, const struct rpc_call *call, const ProtobufCMessage 
         return r;
     r = queue_job_cancel(q, id, err);
     if (r == 0)
-        r = view_of(q, id, ret_reply, err);
+        r = view_of(ctx, q, id, ret_reply, err);
     front_queue_give(ctx, q);
     return r;
 }

@@ -40,9 +40,11 @@ static int create_job(struct front *f, struct queue *q, const char *id,
     size_t packed_bytes = 0, payload_bytes = 0;
     Hone__V1__JobState state = HONE__V1__JOB_STATE__INIT;
     Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
-    /* The budget stays with the job: stages give the same whatever time they are allowed. */
+    /* The budget stays with the job: stages give the same whatever time they are allowed. So does
+     * what may change, until more than the precision is about to. */
     Hone__V1__JobSpec timeless = *spec;
     timeless.budget_s = 0;
+    timeless.space = (char *)"";
     state.version = 1;
     state.spec = &timeless;
     task.state = &state;

@@ -16,6 +16,7 @@
 #include "shared/base/str.h"
 #include "shared/data/preprocess.h"
 #include "shared/work/message.h"
+#include "shared/work/state.h"
 
 #define MAX_THREADS 1024
 #define MAX_BATCH 4096
@@ -78,6 +79,26 @@ static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
     return 0;
 }
 
+/* A list of what may change, with commas; the precision always may. */
+static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
+{
+    static const char *const known[] = {"precision", "students", "blocks"};
+    for (const char *p = spec->space; *p;) {
+        const size_t n = strcspn(p, ",");
+        bool found = false;
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+            found |= strlen(known[i]) == n && strncmp(p, known[i], n) == 0;
+        if (!found || (p[n] == ',' && !p[n + 1]))
+            return err_set(err, ERR_INVALID_ARGUMENT,
+                           "space '%.80s': not a list of precision, students, blocks", spec->space);
+        p += n + (p[n] == ',');
+    }
+    if (!spec_space_has(spec, "precision"))
+        return err_set(err, ERR_INVALID_ARGUMENT, "space '%.80s': precision must be in it",
+                       spec->space);
+    return 0;
+}
+
 static int check_texts(const Hone__V1__JobSpec *spec, struct err *err)
 {
     if (strlen(spec->target) > 64 || !only_of(spec->target, "_-.:+"))
@@ -87,7 +108,7 @@ static int check_texts(const Hone__V1__JobSpec *spec, struct err *err)
         return err_set(err, ERR_INVALID_ARGUMENT, "title of more than %d bytes", MAX_TITLE);
     struct preprocess preprocess;
     int r = *spec->preprocess ? preprocess_parse(spec->preprocess, &preprocess, err) : 0;
-    return r < 0 ? err_wrap(err, "preprocess") : 0;
+    return r < 0 ? err_wrap(err, "preprocess") : check_space(spec, err);
 }
 
 /* "resnet56" for /models/resnet56.onnx, cut to a title's length without splitting a character. */
@@ -160,6 +181,7 @@ char *spec_record(const char *id, const Hone__V1__JobSpec *s, int64_t now_ms)
     yyjson_mut_obj_add_str(doc, spec, "target", s->target);
     yyjson_mut_obj_add_uint(doc, spec, "seed", s->seed);
     yyjson_mut_obj_add_str(doc, spec, "preprocess", s->preprocess);
+    yyjson_mut_obj_add_str(doc, spec, "space", s->space);
     /* paths need not be UTF-8 */
     char *text =
         yyjson_mut_write(doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);

@@ -94,8 +94,10 @@ static int piece_cost(const struct piece *piece, const struct design_ends *at,
                       struct space_piece *ret, struct err *err)
 {
     const struct design alone = {1, (struct piece *)piece};
+    struct design_ends bare = *at;
     _cleanup_(graph_freep) struct graph *g = NULL;
-    int rc = design_build(&alone, at, &g, err);
+    bare.bare = true;
+    int rc = design_build(&alone, &bare, &g, err);
     if (rc == 0)
         rc = pass_simplify(g, err);
     if (rc < 0)

@@ -85,8 +85,9 @@ static double objective_value(const job_state *state, const job_network *network
 
 static bool promising(const job_state *state, const job_network *network)
 {
-    const Hone__V1__Accuracy *a = state_accuracy(network, "search", "hone");
-    return a && a->drop_upper95_points <= state->spec->max_drop;
+    double upper95;
+    state_expected_drop(state, network, &upper95);
+    return upper95 <= state->spec->max_drop;
 }
 
 static bool nothing_promising(const job_state *state)
@@ -115,10 +116,9 @@ static int by_rank(const void *pa, const void *pb)
         x = objective_value(a->state, a->network);
         y = objective_value(b->state, b->network);
     } else {
-        const Hone__V1__Accuracy *p = state_accuracy(a->network, "search", "hone");
-        const Hone__V1__Accuracy *q = state_accuracy(b->network, "search", "hone");
-        x = p ? p->drop_points : INFINITY;
-        y = q ? q->drop_points : INFINITY;
+        double upper95;
+        x = state_expected_drop(a->state, a->network, &upper95);
+        y = state_expected_drop(b->state, b->network, &upper95);
     }
     if (x != y)
         return x < y ? -1 : 1;
@@ -182,48 +182,73 @@ static int check_model(struct work_task *task, job_state *state, struct err *err
     return r;
 }
 
+/* What the finals so far leave to a further one, of each kind of network. */
+struct bar {
+    double kl;    /* of the original's architecture: it must be gentler */
+    double value; /* of those that were trained: it must score better on the search part */
+};
+
+/* Whether it was too low for the network; where not, it is the network's now. */
+static bool raise_bar(struct bar *bar, const job_network *network)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(network, "search", "hone");
+    if (!a || (*network->design ? a->value <= bar->value : a->kl >= bar->kl))
+        return false;
+    if (*network->design)
+        bar->value = a->value;
+    else
+        bar->kl = a->kl;
+    return true;
+}
+
+static bool is_final(const job_state *state, const job_network *network)
+{
+    for (size_t i = 0; i < state->n_finals; i++)
+        if (strcmp(state->finals[i]->name, network->name) == 0)
+            return true;
+    return false;
+}
+
+static int add_final(job_state *state, const job_network *network, struct err *err)
+{
+    job_network *clone = message_clone(network, err);
+    if (!clone)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int r = message_append(&state->finals, &state->n_finals, clone, err);
+    if (r < 0) {
+        message_free(clone);
+        return r;
+    }
+    double upper95, drop = state_expected_drop(state, clone, &upper95);
+    return state_decide(state, err, "final %zu: %s (search part: drop %.3f points, at most %.3f)",
+                        state->n_finals, clone->name, drop, upper95);
+}
+
+/* At most `most` beside those that an earlier round proved, which stay. */
 static int pick_finals(job_state *state, int most, struct err *err)
 {
     _cleanup_(freep) struct ranked *ranked = mem_calloc(state->n_candidates + 1, sizeof(*ranked));
+    struct bar bar = {.kl = INFINITY, .value = -INFINITY};
     size_t n = 0;
     if (!ranked)
         return err_oom(err, "the finals");
+    for (size_t i = 0; i < state->n_finals; i++)
+        raise_bar(&bar, state->finals[i]);
     ranked[n++] = (struct ranked){state, state->plain_int8};
     for (size_t i = 0; i < state->n_candidates; i++)
         ranked[n++] = (struct ranked){state, state->candidates[i]};
     qsort(ranked, n, sizeof(*ranked), by_rank);
-    double gentlest = INFINITY; /* KL of the finals so far: a further one must be gentler */
-    for (size_t i = 0; i < n && (int)state->n_finals < most; i++) {
-        const Hone__V1__Accuracy *a = state_accuracy(ranked[i].network, "search", "hone");
-        if (!a || a->kl >= gentlest)
+    for (size_t i = 0; i < n && most > 0; i++) {
+        if (is_final(state, ranked[i].network) || !raise_bar(&bar, ranked[i].network))
             continue;
-        gentlest = a->kl;
-        job_network *clone = message_clone(ranked[i].network, err);
-        if (!clone)
-            return -ERR_RESOURCE_EXHAUSTED;
-        int r = message_append(&state->finals, &state->n_finals, clone, err);
-        if (r < 0) {
-            message_free(clone);
-            return r;
-        }
-        r = state_decide(state, err, "final %zu: %s (search part: drop %.3f points, at most %.3f)",
-                         state->n_finals, clone->name, a->drop_points, a->drop_upper95_points);
+        int r = add_final(state, ranked[i].network, err);
         if (r < 0)
             return r;
+        most--;
     }
     if (state->n_finals == 0)
         return err_set(err, ERR_INTERNAL, "no network was scored on the search part");
     return 0;
-}
-
-/* Those that were proved before the redesign stand again beside what it brought. */
-static void forget_finals(job_state *state)
-{
-    for (size_t i = 0; i < state->n_finals; i++)
-        message_free(state->finals[i]);
-    free(state->finals);
-    state->finals = NULL;
-    state->n_finals = 0;
 }
 
 static int follow_prove(struct work_output *out, job_state *state, job_network *network, bool alone,
@@ -236,8 +261,9 @@ static int follow_prove(struct work_output *out, job_state *state, job_network *
     return work_follow(out, "exporter", "prove", &prove.base, err);
 }
 
-/* A proof for each final, one for plain int8 where it is none, and the last measurement: the group
- * whose results the report takes, in this order. */
+/* A proof for each final that has none yet, one for plain int8 where it has none and is no final,
+ * and the last measurement, of them all: the group whose results the report takes, in this order.
+ */
 static int follow_finals(job_state *state, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__MeasureTask *measure =
@@ -257,16 +283,16 @@ static int follow_finals(job_state *state, struct work_output *out, struct err *
         r = state_measure_item(measure, state->plain_int8, "hone", "auto", err);
     if (r == 0)
         r = state_measure_item(measure, state->plain_int8, "onnxruntime", "auto", err);
-    bool plain_among = false;
     for (size_t i = 0; r == 0 && i < state->n_finals; i++) {
-        plain_among |= strcmp(state->finals[i]->name, state->plain_int8->name) == 0;
-        r = follow_prove(out, state, state->finals[i], false, err);
+        if (!state_proved(state->finals[i]))
+            r = follow_prove(out, state, state->finals[i], false, err);
         if (r == 0)
             r = state_measure_item(measure, state->finals[i], "hone", "auto", err);
         if (r == 0)
             r = state_measure_item(measure, state->finals[i], "onnxruntime", "auto", err);
     }
-    if (r == 0 && !plain_among) /* what the user would have got without a search */
+    /* what the user would have got without a search */
+    if (r == 0 && !state_proved(state->plain_int8) && !is_final(state, state->plain_int8))
         r = follow_prove(out, state, state->plain_int8, true, err);
     _cleanup_(freep) char *queue = state_profiler_queue(state);
     if (r == 0 && !queue)
@@ -301,11 +327,10 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
         r = propose_gentler(task, out, stage->state, &again, err);
     if (r < 0 || again)
         return r;
-    if (after_redesign)
-        forget_finals(stage->state);
-    else
+    if (!after_redesign)
         r = redesign_decide(task, stage->state, err);
     int most = 0;
+    const size_t before = stage->state->n_finals;
     if (r == 0)
         r = affordable(task, stage->state, budget_finals, MAX_FINALS, "finals", &most, err);
     if (r == 0)
@@ -313,9 +338,10 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
     if (r < 0)
         return r;
     job_state *state = stage->state;
+    const job_network *first = state->finals[before < state->n_finals ? before : 0];
     const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
-    const Hone__V1__Timing *best = state_timing(state->finals[0], "hone", NULL);
+    const Hone__V1__Timing *best = state_timing(first, "hone", NULL);
     if (base && best)
-        r = state_best_event(task, state->finals[0], best->p50_us, base->p50_us, true, err);
+        r = state_best_event(task, first, best->p50_us, base->p50_us, true, err);
     return r < 0 ? r : follow_finals(state, out, err);
 }

@@ -48,7 +48,7 @@ static int append(const struct design *design, int n, struct pieces *p, struct e
 
 static struct pieces begin(const struct design_ends *ends)
 {
-    struct pieces p = {.outputs = ends->outputs};
+    struct pieces p = {.outputs = ends->outputs, .bare = ends->bare};
     p.at = (struct flow){0, ends->channels, ends->height, ends->width};
     rng_seed(&p.rng, ends->seed);
     return p;

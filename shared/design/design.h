@@ -52,6 +52,7 @@ struct design_ends {
     int64_t channels, height, width;
     int64_t outputs; /* answers of the head */
     uint64_t seed;   /* of the weights */
+    bool bare;       /* weights stay 0: for those who only look at the architecture */
 };
 
 /* The network, batch symbolic. FAILED_PRECONDITION, naming the piece, where a piece does not fit

@@ -84,7 +84,7 @@ static int constant(struct pieces *p, const char *what, int rank, const int64_t 
     if (v < 0)
         return v;
     float *x = p->g->values[v]->constant->data;
-    for (int64_t i = 0; i < shape_elements(&shape); i++)
+    for (int64_t i = 0; !p->bare && i < shape_elements(&shape); i++)
         x[i] = deviation > 0 ? mean + (float)(deviation * rng_normal(&p->rng)) : mean;
     return v;
 }

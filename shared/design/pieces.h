@@ -29,6 +29,7 @@ struct flow {
 struct pieces {
     struct graph *g; /* NULL: shapes and numbers only */
     struct rng rng;
+    bool bare;      /* as design_ends.bare */
     struct flow at; /* what the next piece reads */
     int64_t outputs;
     int64_t parameters; /* so far */

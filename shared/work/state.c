@@ -33,6 +33,45 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
     return NULL;
 }
 
+bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what)
+{
+    const size_t n = strlen(what);
+    const char *p = spec->space;
+    while (*p && !(strncmp(p, what, n) == 0 && (p[n] == ',' || p[n] == 0))) {
+        p += strcspn(p, ",");
+        p += *p == ',';
+    }
+    return *p || !*spec->space;
+}
+
+static double proportion_variance(const Hone__V1__Accuracy *a)
+{
+    return a->n > 0 ? a->value * (1 - a->value) / (double)a->n : INFINITY;
+}
+
+double state_expected_drop(const job_state *state, const job_network *network, double *ret_upper95)
+{
+    const Hone__V1__Accuracy *its = state_accuracy(network, "search", "hone");
+    const bool trained = *network->design && state->data->labels_usable;
+    const Hone__V1__Accuracy *original =
+        trained ? state_accuracy(state->baseline, "test", "hone") : NULL;
+    *ret_upper95 = INFINITY;
+    if (!its || (trained && !original))
+        return INFINITY;
+    if (!trained) {
+        *ret_upper95 = its->drop_upper95_points;
+        return its->drop_points;
+    }
+    const double points = 100 * (original->value - its->value);
+    *ret_upper95 = points + 164.5 * sqrt(proportion_variance(original) + proportion_variance(its));
+    return points;
+}
+
+bool state_proved(const job_network *network)
+{
+    return state_accuracy(network, "test", "hone") != NULL;
+}
+
 int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err)
 {
     Hone__V1__Timing *clone = message_clone(timing, err);

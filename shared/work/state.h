@@ -20,6 +20,19 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
 int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err);
 /* Adds a clone of the accuracy. */
 int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err);
+/* Whether a job may change this: "precision", "students", "blocks". */
+bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what);
+
+/* What the network is expected to lose on the test part, in points, before that is opened; the
+ * upper end of the one-sided 95 % interval is in ret_upper95. INFINITY where nothing is known.
+ *
+ * A network of the original's architecture is compared with it sample by sample on the search part.
+ * One that was trained (it has a design) never saw the search part, on which the original usually
+ * learned: where there are labels, its value there is set against the original's on the test part,
+ * as two independent proportions (normal approximation). */
+double state_expected_drop(const job_state *state, const job_network *network, double *ret_upper95);
+/* Whether it was scored on the test part. */
+bool state_proved(const job_network *network);
 /* Adds a sentence to the decisions that the manifest lists. */
 int state_decide(job_state *state, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -28,7 +28,7 @@ static void make_job(void)
 
 #define OPTIMIZE(out)                                                                              \
     "optimize", in_dir("net.onnx"), "--data", in_dir("data"), "--preprocess", GIVEN, "--out",      \
-        in_dir(out), "--max-drop", "100"
+        in_dir(out), "--max-drop", "100", "--space", "precision"
 
 /* 3: done, and nothing was faster. Such a small network may not gain anything. */
 static void assert_done(const char *out)
@@ -209,7 +209,7 @@ static void hostile_names_come_through(void **state)
     make_job();
     assert_int_equal(rename(in_dir("net.onnx"), in_dir("%s", name)), 0);
     HONE("optimize", in_dir("%s", name), "--data", in_dir("data"), "--preprocess", GIVEN, "--out",
-         in_dir("out"), "--max-drop", "100", "--json");
+         in_dir("out"), "--max-drop", "100", "--space", "precision", "--json");
     assert_done("out");
     char *rest = ran.out;
     for (char *line; (line = strsep(&rest, "\n")) && *line;) {

@@ -9,7 +9,7 @@ trap '"$hone" down >/dev/null 2>&1; rm -rf "$work"' EXIT
 demo=$work/demo
 check "the demo is written" "$hone" demo "$demo"
 check "the main job ends well" "$hone" optimize "$demo/model.onnx" --data "$demo/data" \
-    --out "$work/out" --json
+    --out "$work/out" --space precision --json
 [[ -f $work/out/result.json ]] || { echo "# no result: the rest cannot run"; echo "1..$n"; exit 1; }
 result=$work/out/result.json
 check "the result is faster than the original" \
@@ -38,7 +38,8 @@ PY' - "$hone" "$work/out" "$demo/data"
 check "the report is one file that loads nothing" bash -c \
     'grep -q "<svg" "$1" && ! grep -qE "<script|src=|https?://" "$1"' - "$work/out/report.html"
 
-"$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" --json \
+"$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" \
+    --space precision --json \
     >"$work/again.jsonl"
 check "the same job again reuses what was computed" bash -c \
     '[[ $(grep -c "\"type\":\"reused\"" "$1") -ge 5 ]]' - "$work/again.jsonl"
@@ -51,18 +52,19 @@ check "plain int8 is scored on the test part, too" json "$result" \
 
 # ---- what is asked for ----
 check "a budget that is over leaves the first verified network" bash -c '
-    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --budget 1s --json >"$3.jsonl" &&
+    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --space precision --budget 1s --json >"$3.jsonl" &&
     grep -q "\"type\":\"budget\"" "$3.jsonl"' - "$hone" "$demo" "$work/hurried"
 check "which is plain int8" json "$work/hurried/result.json" \
     '[x["name"] for x in r["results"]] == [r["plain_int8"]["name"]]'
 check "a limit that nothing can keep hands back the original" fails 3 "original stays" \
-    "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-drop 0 --out "$work/none"
+    "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-drop 0 --out "$work/none" \
+    --space precision
 check "after further rounds of gentler networks" json "$work/none/manifest.json" \
     'sum("gentler" in d for d in r["decisions"]) == 2'
 check "and the model is the user's own" cmp "$work/none/model.onnx" "$demo/model.onnx"
 check "throughput is measured on all processors" bash -c '
-    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --objective throughput --json \
-        >/dev/null' - "$hone" "$demo" "$work/throughput"
+    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --objective throughput \
+        --space precision --json >/dev/null' - "$hone" "$demo" "$work/throughput"
 check "in one stream for each" json "$work/throughput/result.json" \
     'all(x["streams"] == len(__import__("os").sched_getaffinity(0)) for x in r["results"])'
 
@@ -91,6 +93,8 @@ mkdir -p "$work/empty/train" "$work/empty/test"
 check "empty data are refused" fails 1 "empty" optimize "$demo/model.onnx" --data "$work/empty"
 check "a bad preprocessing is refused and quoted" fails 1 "sclae" optimize "$demo/model.onnx" \
     --data "$demo/data" --preprocess 'sclae=1'
+check "what may not change is refused and quoted" fails 1 "wieghts" optimize "$demo/model.onnx" \
+    --data "$demo/data" --space precision,wieghts
 check "a wrong option is named and the nearest shown" fails 2 "max-drop" \
     "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-dorp 1
 check "a limit that is no number is refused" fails 2 "max-drop" \

@@ -210,6 +210,73 @@ static void targets_without_vnni_get_seven_bits(void **state)
     }
 }
 
+/* ---- students ---- */
+
+/* conv9 -> Relu -> GlobalAveragePool -> Flatten -> Gemm, in the store. */
+static void store_student(char ret_name[HASH_HEX_BYTES])
+{
+    const int64_t dims[] = {DIM_BATCH, 3, 8, 8};
+    const struct net_conv conv = {.in = 3, .out = 16, .kernel = 3};
+    struct net net;
+    net_init(&net, 9);
+    int x = net_conv(&net, "conv9", net_input(&net, "input", 4, dims), &conv);
+    x = net_unary(&net, OP_GLOBAL_AVERAGE_POOL, "gap9", net_unary(&net, OP_RELU, "relu9", x));
+    x = net_gemm(&net, "gemm9", net_unary(&net, OP_FLATTEN, "flat9", x), 16, JOB_CLASSES, true);
+    net_finish(&net, x);
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes;
+    JOB_OK(onnx_write_bytes(net.g, &data, &bytes, err));
+    JOB_OK(store_put(job.store, data, bytes, ret_name, err));
+    net_release(&net);
+}
+
+static Hone__V1__BuildTask *student_order(void)
+{
+    Hone__V1__BuildTask *order = message_new(&hone__v1__build_task__descriptor, NULL);
+    char name[HASH_HEX_BYTES];
+    store_student(name);
+    order->state = message_clone(job.state, NULL);
+    order->all_int8 = true;
+    order->student = message_new(&hone__v1__student__descriptor, NULL);
+    JOB_OK(message_set(&order->name, "student-3", err));
+    JOB_OK(message_set(&order->network, name, err));
+    JOB_OK(message_set(&order->student->design, "conv:16 head", err));
+    return order;
+}
+
+/* Without the ranges of the job's network: it is calibrated in the task. */
+static void a_trained_network_is_built_from_its_own_weights(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = student_order();
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    _cleanup_(message_freep) Hone__V1__BuildResult *result =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    const Hone__V1__Network *network = result->network;
+    _cleanup_(graph_freep) struct graph *g = open_file(network);
+    assert_string_equal(network->name, "student-3");
+    assert_string_equal(network->design, "conv:16 head");
+    assert_int_equal(network->n_layers, 2);
+    assert_string_equal(network->layers[0]->layer, "conv9");
+    assert_string_equal(network->layers[0]->precision, "int8");
+    assert_true(net_count(g, OP_QUANTIZE_LINEAR) > 0);
+    assert_string_equal(graph_metadata(g, "hone.design"), "conv:16 head");
+    assert_string_equal(graph_metadata(g, "hone.parent"), "the file as it came");
+    assert_int_equal(network->accuracies[0]->n, 60); /* against the original's answers */
+    assert_true(network->accuracies[0]->kl > 0);
+}
+
+static void a_trained_network_of_no_student_is_refused(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = student_order();
+    message_free(order->student);
+    order->student = NULL;
+    struct err err = {0};
+    assert_int_equal(job_run(&job, exporter_build, order, &err), -ERR_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.message, "student"));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -224,6 +291,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_labels_the_value_is_the_agreement,
                                         begin_without_labels, end),
         TEST(a_layer_that_is_not_there_is_refused),
+        TEST(a_trained_network_is_built_from_its_own_weights),
+        TEST(a_trained_network_of_no_student_is_refused),
         TEST(a_cancelled_task_stops),
         TEST(targets_without_vnni_get_seven_bits),
     };

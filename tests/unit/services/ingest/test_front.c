@@ -18,6 +18,7 @@
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/work/so_far.h"
 #include "tests/support/redis.h"
 
 #define LONG_MS 60000
@@ -175,6 +176,29 @@ static void two_jobs_with_the_same_inputs_have_the_same_first_payload(void **sta
     assert_memory_equal(one->payload, two->payload, one->payload_bytes);
 }
 
+/* What was computed before the redesign serves jobs that stop there. */
+static void what_may_change_stays_with_the_job(void **state)
+{
+    (void)state;
+    static const char *const queues[] = {"ingest"};
+    static char precision[] = "precision,students";
+    Hone__V1__JobSpec spec = good_spec();
+    spec.space = precision;
+    struct err err = {0};
+    submit_good("A1");
+    assert_int_equal(submit("A2", &spec, &err), 0);
+    _cleanup_(queue_closep) struct queue *q = own_queue();
+    _cleanup_(task_freep) struct task *one = NULL;
+    _cleanup_(task_freep) struct task *two = NULL;
+    assert_int_equal(queue_claim(q, queues, 1, "test", LONG_MS, 1000, &one, NULL), 0);
+    assert_int_equal(queue_claim(q, queues, 1, "test", LONG_MS, 1000, &two, NULL), 0);
+    assert_int_equal(one->payload_bytes, two->payload_bytes);
+    assert_memory_equal(one->payload, two->payload, one->payload_bytes);
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    assert_int_equal(get("A2", &view, NULL), 0);
+    assert_string_equal(view->spec->space, "precision,students");
+}
+
 static void the_same_submit_again_gives_the_same_job(void **state)
 {
     (void)state;
@@ -204,6 +228,8 @@ struct bad {
     void (*spoil)(Hone__V1__JobSpec *spec);
 };
 
+static char odd_space[] = "precision,wieghts", no_precision[] = "students",
+            open_space[] = "precision,";
 static char missing[] = "/no/such/file.onnx", relative[] = "net.onnx", odd[] = "cpu avx2",
             nonsense[] = "scale=x", device[] = "/dev/null", empty[] = "";
 static char long_title[200];
@@ -229,6 +255,9 @@ SPOIL(negative_budget, s->budget_s = -1)
 SPOIL(no_such_objective, s->objective = (Hone__V1__Objective)9)
 SPOIL(odd_target, s->target = odd)
 SPOIL(nonsense_preprocess, s->preprocess = nonsense)
+SPOIL(space_of_something, s->space = odd_space)
+SPOIL(space_without_precision, s->space = no_precision)
+SPOIL(space_with_an_end, s->space = open_space)
 SPOIL(endless_title, s->title = long_title)
 
 static void what_cannot_work_is_refused_by_name(void **state)
@@ -252,6 +281,9 @@ static void what_cannot_work_is_refused_by_name(void **state)
         {"target", ERR_INVALID_ARGUMENT, odd_target},
         {"preprocess", ERR_INVALID_ARGUMENT, nonsense_preprocess},
         {"title", ERR_INVALID_ARGUMENT, endless_title},
+        {"wieghts", ERR_INVALID_ARGUMENT, space_of_something},
+        {"precision must be in it", ERR_INVALID_ARGUMENT, space_without_precision},
+        {"space 'precision,'", ERR_INVALID_ARGUMENT, space_with_an_end},
     };
     memset(long_title, 't', sizeof(long_title) - 1);
     for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
@@ -346,6 +378,57 @@ static void a_finished_job_shows_its_result(void **state)
     assert_int_equal(get("A1", &view, NULL), 0);
     assert_string_equal(view->state, "succeeded");
     assert_string_equal(view->result->verdict, "Twice as fast.");
+}
+
+/* Running, and when it was cancelled; the end takes its place. */
+static void a_job_that_goes_on_shows_what_it_has_reached(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {"running", "cancelled", "failed"}, *const queues[] = {
+                                                                              "ingest"};
+    _cleanup_(store_closep) struct store *store = NULL;
+    Hone__V1__JobResult result = HONE__V1__JOB_RESULT__INIT;
+    result.verdict = (char *)"Twice as fast.";
+    assert_int_equal(store_open(store_url, &store, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        _cleanup_(queue_closep) struct queue *q = own_queue();
+        _cleanup_(task_freep) struct task *task = NULL;
+        _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+        submit_good(ends[i]);
+        assert_int_equal(so_far_put(store, ends[i], &result, NULL), 0);
+        if (i == 1)
+            assert_int_equal(queue_job_cancel(q, ends[i], NULL), 0);
+        assert_int_equal(queue_claim(q, queues, 1, "test", LONG_MS, i == 1 ? 0 : 1000, &task, NULL),
+                         0);
+        if (i == 2)
+            assert_int_equal(queue_fail(q, task, false, "no memory", NULL), 0);
+        assert_int_equal(get(ends[i], &view, NULL), 0);
+        assert_string_equal(view->state, ends[i]);
+        assert_string_equal(view->result->verdict, "Twice as fast.");
+    }
+}
+
+static void the_end_of_a_job_takes_the_place_of_what_it_had_reached(void **state)
+{
+    (void)state;
+    static const char *const queues[] = {"ingest"};
+    _cleanup_(store_closep) struct store *store = NULL;
+    _cleanup_(queue_closep) struct queue *q = own_queue();
+    _cleanup_(task_freep) struct task *task = NULL;
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    Hone__V1__JobResult result = HONE__V1__JOB_RESULT__INIT;
+    assert_int_equal(store_open(store_url, &store, NULL), 0);
+    submit_good("A1");
+    result.verdict = (char *)"Twice as fast.";
+    assert_int_equal(so_far_put(store, "A1", &result, NULL), 0);
+    result.verdict = (char *)"Nine times as fast.";
+    assert_int_equal(rpc_pack(&result.base, &packed, &bytes, NULL), 0);
+    assert_int_equal(queue_claim(q, queues, 1, "test", LONG_MS, 1000, &task, NULL), 0);
+    assert_int_equal(queue_job_finish(q, task, packed, bytes, NULL), 0);
+    assert_int_equal(get("A1", &view, NULL), 0);
+    assert_string_equal(view->result->verdict, "Nine times as fast.");
 }
 
 /* ---- watch ---- */
@@ -481,6 +564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_job_is_created_with_its_first_task_and_its_record),
         TEST(two_jobs_with_the_same_inputs_have_the_same_first_payload),
+        TEST(what_may_change_stays_with_the_job),
         TEST(the_same_submit_again_gives_the_same_job),
         TEST(another_job_does_not_take_an_id_that_is_taken),
         TEST(what_cannot_work_is_refused_by_name),
@@ -490,6 +574,8 @@ int main(void)
         TEST(list_gives_the_newest_first_and_no_more_than_asked),
         TEST(a_cancelled_job_says_so_and_may_be_cancelled_again),
         TEST(a_finished_job_shows_its_result),
+        TEST(a_job_that_goes_on_shows_what_it_has_reached),
+        TEST(the_end_of_a_job_takes_the_place_of_what_it_had_reached),
         TEST(watch_resumes_after_an_event),
         TEST(an_event_id_that_is_none_is_refused),
         TEST(a_watcher_that_waits_is_told_when_the_job_ends),

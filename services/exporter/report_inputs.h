@@ -1,0 +1,21 @@
+#pragma once
+/* What the report is made of: the state of the job with what the last tasks found merged into it.
+ */
+#include "services/exporter/report.h"
+
+struct report_inputs {
+    Hone__V1__StageTask *stage; /* its state: finals proved and measured */
+    Hone__V1__MeasureResult *measured;
+    Hone__V1__Profile *profile;
+    Hone__V1__Scores *scores;
+    Hone__V1__JobSpec *asked;
+    Hone__V1__TrainResult **trained;
+    size_t n_trained;
+    struct job_info job;
+};
+void report_inputs_release(struct report_inputs *inputs); /* for _cleanup_ */
+
+/* The task's payload, and the results of its group: of each final that was not proved before its
+ * proof, then that of plain int8 where it was not and is no final, then the measurement of all (see
+ * follow_finals in the synthesizer). Without any result the state must be whole already. */
+int report_inputs_read(struct work_task *task, struct report_inputs *ret, struct err *err);
