@@ -199,8 +199,8 @@ const struct cli_command cmd_optimize = {
         "In the end model.onnx, result.json, report.html and manifest.json lie in --out.\n"
         "Ctrl-C ends the showing, not the job.\n"
         "First the precision of each layer changes, which gives a first result; then networks of\n"
-        "other architectures (students) learn what the original knows. 'hone get' fetches the best\n"
-        "so far at any time.\n\n"
+        "other architectures (students) learn what the original knows. 'hone get' fetches the\n"
+        "best so far at any time.\n\n"
         "DATA: a folder or tar with train/CLASS/*.png|jpg and test/CLASS/..., or .npz, .npy.\n"
         "TEXT: 'scale=1/255 mean=0.485,0.456,0.406 std=0.229,0.224,0.225 order=rgb'.",
     .examples = "  hone optimize resnet56.onnx --data cifar10.tar --out faster\n"

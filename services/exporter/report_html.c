@@ -92,6 +92,10 @@ static void add_head(const struct report *r, struct strbuf *out)
                   r->state->spec->threads, r->state->spec->threads == 1 ? "" : "s",
                   r->state->spec->batch);
     add_tagged(out, "<p class=verdict>", r->verdict, "</p>");
+    if (!r->final)
+        strbuf_add(out,
+                   "<p>This is the best so far: when it was written the job went on with other "
+                   "architectures.</p>");
     if (r->chosen == r->state->baseline)
         return;
     strbuf_add(out, "<div class=kpis>");
@@ -473,10 +477,14 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
     add_quoted(out, r->asked ? r->asked->data_path : "DATA");
     strbuf_add(out, " --preprocess");
     add_quoted(out, s->preprocess->text);
-    strbuf_printf(out,
-                  " --objective %s --max-drop %g --threads %u --batch %u --seed %llu</pre><dl>",
+    strbuf_printf(out, " --objective %s --max-drop %g --threads %u --batch %u --seed %llu",
                   objectives[(unsigned)s->spec->objective % 3], s->spec->max_drop, s->spec->threads,
                   s->spec->batch, (unsigned long long)s->spec->seed);
+    if (r->asked && *r->asked->space) {
+        strbuf_add(out, " --space ");
+        report_escaped(out, r->asked->space);
+    }
+    strbuf_add(out, "</pre><dl>");
     add_fact(out, "model (SHA-256)", s->model);
     add_fact(out, "data (SHA-256)", s->data->source_hash);
     add_fact(out, "preprocessing", s->preprocess->text);

@@ -155,6 +155,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
         return err_oom(err, "result.json");
     yyjson_mut_doc_set_root(d, root);
     yyjson_mut_obj_add_str(d, root, "schema", "hone.result/1");
+    yyjson_mut_obj_add_bool(d, root, "final", r->final);
     yyjson_mut_obj_add_strcpy(d, root, "verdict", r->verdict);
     yyjson_mut_obj_add_strcpy(d, root, "chosen", r->chosen->name);
     add_limit(d, root, r);

@@ -52,7 +52,7 @@ check "plain int8 is scored on the test part, too" json "$result" \
 
 # ---- what is asked for ----
 check "a budget that is over leaves the first verified network" bash -c '
-    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --space precision --budget 1s --json >"$3.jsonl" &&
+    "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --budget 1s --json >"$3.jsonl" &&
     grep -q "\"type\":\"budget\"" "$3.jsonl"' - "$hone" "$demo" "$work/hurried"
 check "which is plain int8" json "$work/hurried/result.json" \
     '[x["name"] for x in r["results"]] == [r["plain_int8"]["name"]]'

@@ -1,0 +1,242 @@
+/* The stage "report": what ends a job, what goes on with other architectures. */
+#include "tests/support/stage_task.h"
+
+#include "services/exporter/exporter.h"
+#include "shared/work/so_far.h"
+
+static struct stage stage;
+static job_state *job;
+
+/* Two finals, and plain int8 beside them. */
+static void begin_with(const char *space, double budget_s)
+{
+    Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
+    spec.space = (char *)space;
+    spec.budget_s = budget_s;
+    stage_begin(&stage, &spec);
+    job = stage_state();
+    static const char *const names[] = {"candidate-1", "candidate-2"};
+    for (int i = 0; i < 2; i++) {
+        job_network *n = stage_network(names[i], "");
+        stage_accuracy(n, "search", 0.98, 0.05, 0.5);
+        stage_timing(n, 40);
+        STAGE_OK(message_append(&job->finals, &job->n_finals, n, err));
+    }
+    Hone__V1__Profile profile = HONE__V1__PROFILE__INIT;
+    Hone__V1__Scores scores = HONE__V1__SCORES__INIT;
+    char name[HASH_HEX_BYTES];
+    profile.cpu = (char *)"CPU of the profile";
+    STAGE_OK(message_store(stage.store, &profile, name, err));
+    STAGE_OK(message_set(&job->profile, name, err));
+    STAGE_OK(message_store(stage.store, &scores, name, err));
+    STAGE_OK(message_set(&job->scores, name, err));
+}
+
+static int end(void **state)
+{
+    (void)state;
+    message_free(job);
+    stage_end(&stage);
+    return 0;
+}
+
+static void proof(const char *name, const char *design, double value, double drop)
+{
+    Hone__V1__ProveResult proved = HONE__V1__PROVE_RESULT__INIT;
+    proved.network = stage_network(name, design);
+    stage_accuracy(proved.network, "test", value, 0.1, drop);
+    proved.network->drop_points = drop;
+    proved.network->drop_upper95_points = drop + 0.3;
+    proved.network->within_limit = drop + 0.3 <= 1;
+    stage_result(&stage, &proved);
+    message_free(proved.network);
+}
+
+/* Of the original, plain int8 and so many finals: 100, 50, 40, 30 ... us. */
+static void measurement(int finals)
+{
+    Hone__V1__MeasureResult measured = HONE__V1__MEASURE_RESULT__INIT;
+    Hone__V1__Timing *timings[16];
+    for (int i = 0; i < 2 * (2 + finals); i++) {
+        const double us = i < 2 ? 100 : i < 4 ? 50 : 40 - 10 * (i / 2 - 2);
+        timings[i] = stage_us(i % 2 ? "onnxruntime" : "hone", us);
+    }
+    measured.timings = timings;
+    measured.n_timings = (size_t)(2 * (2 + finals));
+    measured.cpu = (char *)"CPU of the measurement";
+    stage_result(&stage, &measured);
+    for (size_t i = 0; i < measured.n_timings; i++)
+        message_free(timings[i]);
+}
+
+static void first_results(void)
+{
+    proof("candidate-1", "", 0.918, 0.2);
+    proof("candidate-2", "", 0.90, 2);
+    proof("int8", "", 0.917, 0.3);
+    measurement(2);
+}
+
+static int report(struct err *err)
+{
+    Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
+    task.state = job;
+    return stage_run(&stage, exporter_report, &task, err);
+}
+
+static const char *const files[] = {"model.onnx", "result.json", "report.html", "manifest.json",
+                                    "alternative-candidate-2.onnx"};
+
+static void assert_files(const Hone__V1__JobResult *result)
+{
+    assert_int_equal(result->n_files, 5);
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(result->files[i]->name, files[i]);
+    assert_non_null(strstr(result->verdict, "2.50x faster"));
+}
+
+static char *text_of(const Hone__V1__JobResult *result, int file)
+{
+    void *text = NULL;
+    size_t bytes = 0;
+    STAGE_OK(store_get(stage.store, result->files[file]->artifact, 1 << 20, &text, &bytes, err));
+    return text;
+}
+
+static void precision_alone_ends_the_job(void **state)
+{
+    (void)state;
+    begin_with("precision", 0);
+    first_results();
+    STAGE_OK(report(err));
+    assert_true(stage.out.finish_job);
+    assert_int_equal(stage.out.n_tasks, 0);
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    assert_files(result);
+    _cleanup_(message_freep) Hone__V1__JobResult *so_far = NULL;
+    STAGE_OK(so_far_get(stage.store, "J1", &so_far, err));
+    assert_null(so_far);
+    assert_null(stage_event(&stage, "result"));
+    _cleanup_(freep) char *text = text_of(result, 1);
+    assert_non_null(strstr(text, "\"final\": true"));
+}
+
+static void a_job_that_may_change_more_keeps_its_result_and_goes_on(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    first_results();
+    STAGE_OK(report(err));
+    assert_false(stage.out.finish_job);
+    _cleanup_(message_freep) Hone__V1__JobResult *so_far = NULL;
+    STAGE_OK(so_far_get(stage.store, "J1", &so_far, err));
+    assert_files(so_far);
+    _cleanup_(freep) char *text = text_of(so_far, 1);
+    assert_non_null(strstr(text, "\"final\": false"));
+    assert_non_null(strstr(stage_event(&stage, "result"), "\"final\":false,\"verdict\":\"2.50x"));
+    assert_int_equal(stage.out.n_tasks, 1);
+    assert_string_equal(stage.out.tasks[0].queue, "synthesizer");
+    _cleanup_(message_freep) Hone__V1__StageTask *next =
+        stage_payload(stage_follow(&stage, "redesign", 0), &hone__v1__stage_task__descriptor);
+    assert_int_equal(next->state->n_finals, 2);
+    assert_true(state_proved(next->state->finals[0]) && state_proved(next->state->plain_int8));
+}
+
+static void the_redesign_is_told_what_may_change(void **state)
+{
+    (void)state;
+    begin_with("precision,students", 3600);
+    first_results();
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__StageTask *next =
+        stage_payload(stage_follow(&stage, "redesign", 0), &hone__v1__stage_task__descriptor);
+    assert_string_equal(next->state->spec->space, "precision,students");
+}
+
+static void a_budget_that_is_over_ends_the_job(void **state)
+{
+    (void)state;
+    begin_with("", 1e-6);
+    first_results();
+    STAGE_OK(report(err));
+    assert_true(stage.out.finish_job);
+    assert_int_equal(stage.out.n_tasks, 0);
+}
+
+/* After a redesign: what was proved before stays, the students' proofs come in order. */
+static void finals_that_were_proved_before_stand_beside_students(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    job->redesigned = true;
+    stage_accuracy(job->plain_int8, "test", 0.917, 0.1, 0.3);
+    stage_accuracy(job->finals[0], "test", 0.918, 0.1, 0.2);
+    stage_accuracy(job->finals[1], "test", 0.90, 0.1, 2);
+    job->finals[0]->within_limit = true;
+    job->finals[0]->drop_upper95_points = 0.5;
+    static const char *const names[] = {"student-1", "student-2"};
+    for (int i = 0; i < 2; i++) {
+        job_network *n = stage_network(names[i], "conv:16 head");
+        STAGE_OK(message_append(&job->finals, &job->n_finals, n, err));
+    }
+    stage_failure(&stage, "no memory");
+    proof("student-2", "conv:16 head", 0.915, 0.5);
+    measurement(4); /* student-2: 10 us */
+    STAGE_OK(report(err));
+    assert_true(stage.out.finish_job);
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    assert_non_null(strstr(result->verdict, "10.00x faster"));
+    assert_string_equal(result->files[0]->artifact, "student-2");
+    assert_int_equal(result->n_files, 6);
+    assert_string_equal(result->files[4]->name, "alternative-candidate-1.onnx");
+}
+
+/* The redesign tried nothing: no group, and all that is needed in the state. */
+static void a_state_that_is_whole_needs_no_results(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    job->redesigned = true;
+    stage_accuracy(job->plain_int8, "test", 0.917, 0.1, 0.3);
+    stage_accuracy(job->finals[0], "test", 0.918, 0.1, 0.2);
+    stage_accuracy(job->finals[1], "test", 0.90, 0.1, 2);
+    job->finals[0]->within_limit = true;
+    STAGE_OK(report(err));
+    assert_true(stage.out.finish_job);
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    assert_files(result);
+    _cleanup_(freep) char *text = text_of(result, 1);
+    assert_non_null(strstr(text, "CPU of the profile"));
+}
+
+static void results_that_are_missing_are_an_error(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    measurement(2);
+    struct err err = {0};
+    assert_int_equal(report(&err), -ERR_INTERNAL);
+    assert_non_null(strstr(err.message, "1 results, 4 expected"));
+}
+
+#define TEST(fn) cmocka_unit_test_teardown(fn, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(precision_alone_ends_the_job),
+        TEST(a_job_that_may_change_more_keeps_its_result_and_goes_on),
+        TEST(the_redesign_is_told_what_may_change),
+        TEST(a_budget_that_is_over_ends_the_job),
+        TEST(finals_that_were_proved_before_stand_beside_students),
+        TEST(a_state_that_is_whole_needs_no_results),
+        TEST(results_that_are_missing_are_an_error),
+    };
+    return cmocka_run_group_tests_name("report stage", tests, NULL, NULL);
+}
