@@ -255,6 +255,26 @@ static void on_result(struct screen *s, yyjson_val *event)
     say(s, "  %-28s %s", "result so far", text_of(event, "verdict"));
 }
 
+static void on_rung(struct screen *s, yyjson_val *event)
+{
+    char took[32], left[32];
+    char name[32];
+    snprintf(name, sizeof(name), "rung %.0f", number_of(event, "rung"));
+    say(s, "  %-28s students: %.0f, %.0f epochs each, about %s; the job: about %s", name,
+        number_of(event, "students"), number_of(event, "epochs"),
+        str_seconds(number_of(event, "seconds"), took),
+        str_seconds(number_of(event, "left_s"), left));
+}
+
+static void on_student(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s %.2f %% (%.2f %% expected), about %.0f us, %s: %s", text_of(event, "name"),
+        100 * number_of(event, "value"), 100 * number_of(event, "predicted"),
+        number_of(event, "predicted_us"),
+        yyjson_is_true(yyjson_obj_get(event, "goes_on")) ? "goes on" : "stops here",
+        text_of(event, "design"));
+}
+
 /* What follows says it: progress that goes on, the table of results. */
 static void on_silent(struct screen *s, yyjson_val *event)
 {
@@ -302,7 +322,7 @@ static void show(struct screen *s, yyjson_val *event)
     } known[] = {{"progress", on_progress}, {"best", on_best},        {"baseline", on_baseline},
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
                  {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
-                 {"result", on_result}};
+                 {"result", on_result},     {"rung", on_rung},        {"student", on_student}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

@@ -6,6 +6,7 @@
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
+#include "shared/base/str.h"
 
 /* Deviation of predictions, by the rungs that come (the last entry: more than one). */
 static const double deviations[] = {0.003, 0.006, 0.010};
@@ -57,9 +58,20 @@ static int weigh(job_state *state, double seconds, int n_next, struct prospect *
     return 0;
 }
 
+static int tell(struct work_task *task, const job_student *s, double worth, bool kept,
+                struct err *err)
+{
+    _cleanup_(freep) char *fields = str_printf(
+        "\"name\":\"%s\",\"design\":\"%s\",\"rung\":%u,\"value\":%.4f,\"predicted\":%.4f,"
+        "\"predicted_us\":%.1f,\"worth\":%.4f,\"goes_on\":%s",
+        s->name, s->design, s->rungs, 1 - students_error(s), s->predicted, s->predicted_us, worth,
+        kept ? "true" : "false");
+    return fields ? work_event(task, "student", fields, err) : err_oom(err, "an event");
+}
+
 /* Keeps the first `keep` of the list. */
-static int cut(job_state *state, const struct prospect *list, size_t n, size_t keep,
-               struct err *err)
+static int cut(struct work_task *task, job_state *state, const struct prospect *list, size_t n,
+               size_t keep, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
@@ -68,6 +80,8 @@ static int cut(job_state *state, const struct prospect *list, size_t n, size_t k
                           "%s: %.2f %% after rung %u, %.2f %% expected, %.1f us: worth %.3f",
                           s->name, 100 * (1 - students_error(s)), s->rungs, 100 * s->predicted,
                           s->predicted_us, list[i].worth);
+        if (rc == 0)
+            rc = tell(task, s, list[i].worth, i < keep, err);
         if (rc == 0 && i >= keep)
             rc = message_setf(&s->out, err, "after rung %u others promise more", state->rung);
     }
@@ -105,7 +119,7 @@ int synthesizer_promote(struct work_task *task, struct work_output *out, struct 
     if (rc == 0)
         rc = weigh(state, fmax(seconds, 0), next.students, prospects, n, err);
     if (rc == 0)
-        rc = cut(state, prospects, n, next.students > 0 ? (size_t)next.students : n, err);
+        rc = cut(task, state, prospects, n, next.students > 0 ? (size_t)next.students : n, err);
     if (rc == 0 && next.students > 0)
         rc = race_begin_rung(task, out, stage, next.seconds, &begun, err);
     return rc < 0 || begun ? rc : race_finish(out, stage, err);
