@@ -137,6 +137,7 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
                                               rung.students, chosen)
                                 : 0;
     *ret_rung_s = rung.seconds;
+    state->views = (uint32_t)fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     for (int i = 0; rc == 0 && i < n; i++) {
         const struct space_student *s = &space->students[chosen[i]];
         rc = students_add(task, state, s, ends, err);

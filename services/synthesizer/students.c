@@ -20,8 +20,7 @@
 
 bool students_wanted(const job_state *state)
 {
-    const char *space = state->spec->space;
-    return !*space || strstr(space, "students");
+    return spec_space_has(state->spec, "students");
 }
 
 static int refuse(struct err *err, const char *why)
@@ -145,6 +144,7 @@ static void settings_of(const job_state *state, const job_student *student,
     s->evaluate = -1;
     s->distil = TEACHER_SHARE;
     s->temperature = TEMPERATURE;
+    s->views = state->views;
     s->reinit = student->rungs == 0;
     s->zero_residual = s->reinit;
     augment(ends, s);
