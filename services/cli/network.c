@@ -11,23 +11,11 @@
 /* Every layer that can, in 8 bits. */
 static int quantize_all(struct graph **g, struct err *err)
 {
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
-    const char *const *layers = NULL;
-    int n = 0;
-    int r = arena ? quant_layers(*g, arena, &layers, &n, err) : err_oom(err, "int8");
-    if (r < 0)
-        return r;
-    _cleanup_(freep) struct quant_choice *choices = mem_calloc((size_t)n + 1, sizeof(*choices));
-    struct quant_options options = {0};
     struct graph *quantized = NULL;
-    if (!choices)
-        return err_oom(err, "int8");
-    for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
-    r = quant_calibrate_noise(*g, 1, &ranges, err);
+    int r = quant_calibrate_noise(*g, 1, &ranges, err);
     if (r >= 0)
-        r = quant_rewrite(*g, choices, n, &ranges, &options, &quantized, err);
+        r = quant_rewrite_all(*g, &ranges, NULL, &quantized, err);
     if (r < 0)
         return r;
     graph_free(*g);

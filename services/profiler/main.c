@@ -15,6 +15,8 @@ int main(void)
          .version = 1,
          .memo = true,
          .measures = true},
+        /* not remembered: the latency table is, piece by piece */
+        {.kind = "price", .handle = profiler_price, .version = 1, .measures = true},
         {.kind = "measure",
          .handle = profiler_measure,
          .version = 2,

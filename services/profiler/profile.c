@@ -3,27 +3,22 @@
  * and layouts that it really meets), and of conversions between precisions. What was measured goes
  * into the latency table of the hardware, which later jobs read instead of measuring again.
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "services/profiler/profiler.h"
-#include "shared/base/clock.h"
+#include "services/profiler/timing.h"
 #include "shared/base/str.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
-#include "shared/nn/plan_buffers.h"
 #include "shared/nn/quantize.h"
 #include "shared/nn/ranges.h"
 #include "shared/work/state.h"
 
-#define RUNS 120 /* of the whole network, for the medians of its layers */
-#define MAX_SECONDS 4.0
-
 struct profiling {
     struct work_task *task;
-    char table[256]; /* latency table: hardware, ISA, threads */
+    struct latency_table table;
     int threads;
     int64_t batch;
     int precisions[3]; /* enum precision */
@@ -33,72 +28,13 @@ struct profiling {
     Hone__V1__Profile *profile;
 };
 
-static int compare_s64(const void *a, const void *b)
+/* ---- one plan ---- */
+
+/* Runs of the whole network, for the medians of its layers. */
+static struct timing_options timing_of(struct profiling *p, const char *stage)
 {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* ---- the latency table ---- */
-
-/* Nanoseconds kept for a signature; 0: none. */
-static int table_get(struct profiling *p, const char *signature, double *ret_us, struct err *err)
-{
-    _cleanup_(freep) char *text = NULL;
-    *ret_us = 0;
-    int r = queue_table_get(p->task->queue, p->table, signature, &text, err);
-    if (r < 0 || !text)
-        return r;
-    return str_parse_f64(text, ret_us, err);
-}
-
-static int table_put(struct profiling *p, const char *signature, double us, struct err *err)
-{
-    char text[32];
-    snprintf(text, sizeof(text), "%.3f", us);
-    return queue_table_put(p->task->queue, p->table, signature, text, err);
-}
-
-/* ---- one plan: medians of its steps and of the whole ---- */
-
-/* Runs until there are enough samples or time is up. samples: [n_steps + 1][RUNS]; the last row is
- * the whole run without timers inside. */
-static int sample_steps(struct profiling *p, struct plan *plan, const char *stage, int64_t *samples,
-                        int *ret_runs, struct err *err)
-{
-    int n = plan_n_steps(plan);
-    _cleanup_(plan_buffers_release) struct plan_buffers buffers = {0};
-    _cleanup_(freep) int64_t *ns = mem_calloc((size_t)n, sizeof(*ns));
-    int r = ns ? plan_buffers_make(plan, 2, &buffers, err) : err_oom(err, "a profile");
-    const void *const *in = (const void *const *)buffers.in;
-    for (int i = 0; r == 0 && i < 5; i++)
-        r = plan_run(plan, in, buffers.out, err);
-    int64_t begin = clock_now_ns(NULL);
-    int runs = 0;
-    while (r == 0 && runs < RUNS) {
-        r = plan_run_timed(plan, in, buffers.out, ns, err);
-        for (int i = 0; i < n; i++)
-            samples[(int64_t)i * RUNS + runs] = ns[i];
-        int64_t start = clock_now_ns(NULL);
-        if (r == 0)
-            r = plan_run(plan, in, buffers.out, err);
-        int64_t end = clock_now_ns(NULL);
-        samples[(int64_t)n * RUNS + runs] = end - start;
-        runs++;
-        double seconds = (double)(end - begin) * 1e-9;
-        if (seconds > MAX_SECONDS && runs >= 10)
-            break;
-        if (r == 0 && runs % 20 == 0)
-            r = work_progress(p->task, stage, runs, RUNS, "runs", err);
-    }
-    *ret_runs = runs;
-    return r;
-}
-
-static double median_us(int64_t *samples, int n)
-{
-    qsort(samples, (size_t)n, sizeof(*samples), compare_s64);
-    return (double)samples[n / 2] * 1e-3;
+    return (struct timing_options){
+        .warm = 5, .runs = 120, .least = 10, .seconds = 4, .task = p->task, .stage = stage};
 }
 
 /* Times of the plan's steps in us, [n_steps + 1], from the table where all are known. */
@@ -110,7 +46,7 @@ static int time_plan(struct profiling *p, struct plan *plan, const char *precisi
     _cleanup_(strbuf_release) struct strbuf all = {0};
     for (int i = 0; r == 0 && i < n; i++) {
         strbuf_printf(&all, "%s;", plan_step(plan, i)->signature);
-        r = table_get(p, plan_step(plan, i)->signature, &us[i], err);
+        r = latency_get(&p->table, plan_step(plan, i)->signature, &us[i], err);
         known += us[i] > 0;
     }
     char hex[HASH_HEX_BYTES];
@@ -119,23 +55,18 @@ static int time_plan(struct profiling *p, struct plan *plan, const char *precisi
     if (r < 0)
         return r;
     snprintf(whole, sizeof(whole), "network:%s", hex);
-    r = table_get(p, whole, &us[n], err);
+    r = latency_get(&p->table, whole, &us[n], err);
     if (r == 0 && known == n && us[n] > 0) {
         p->profile->reused += (uint64_t)n;
         return 0;
     }
-    _cleanup_(freep) int64_t *samples = mem_calloc((size_t)(n + 1) * RUNS, sizeof(*samples));
     char stage[64];
     snprintf(stage, sizeof(stage), "profile %s", precision);
-    int runs = 0;
+    const struct timing_options options = timing_of(p, stage);
     if (r == 0)
-        r = samples ? sample_steps(p, plan, stage, samples, &runs, err) : err_oom(err, "a profile");
-    for (int i = 0; r == 0 && i <= n; i++) {
-        us[i] = median_us(samples + (int64_t)i * RUNS, runs);
-        if (us[i] <= 0)
-            us[i] = 0.001; /* below the clock's resolution; 0 would mean unknown */
-        r = table_put(p, i < n ? plan_step(plan, i)->signature : whole, us[i], err);
-    }
+        r = timing_plan(plan, &options, us, err);
+    for (int i = 0; r == 0 && i <= n; i++)
+        r = latency_put(&p->table, i < n ? plan_step(plan, i)->signature : whole, us[i], err);
     return r;
 }
 
@@ -208,19 +139,8 @@ static int lowered(struct profiling *p, enum precision precision, struct graph *
 {
     if (precision != PRECISION_INT8)
         return graph_clone(p->graph, ret, err);
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    const char *const *layers = NULL;
-    int n = 0;
-    int r = arena ? quant_layers(p->graph, arena, &layers, &n, err) : err_oom(err, "layers");
-    if (r < 0)
-        return r;
-    _cleanup_(freep) struct quant_choice *choices = mem_calloc((size_t)n, sizeof(*choices));
-    if (!choices)
-        return err_oom(err, "layers");
-    for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
-    struct quant_options options = {.weight_bits = nn_has_int8() ? 8 : 7};
-    return quant_rewrite(p->graph, choices, n, &p->ranges, &options, ret, err);
+    const struct quant_options options = {.weight_bits = nn_has_int8() ? 8 : 7};
+    return quant_rewrite_all(p->graph, &p->ranges, &options, ret, err);
 }
 
 static int profile_precision(struct profiling *p, int index, struct err *err)
@@ -285,7 +205,7 @@ static int time_conversion(struct profiling *p, const struct shape *shape, bool 
     char text[128], key[192];
     snprintf(key, sizeof(key), "convert %s %s b%lld", to_u8 ? "f32>u8" : "u8>f32",
              shape_text(shape, text), (long long)p->batch);
-    int r = table_get(p, key, ret_us, err);
+    int r = latency_get(&p->table, key, ret_us, err);
     if (r < 0 || *ret_us > 0) {
         p->profile->reused += r == 0;
         return r;
@@ -298,17 +218,13 @@ static int time_conversion(struct profiling *p, const struct shape *shape, bool 
         r = plan_compile(g, &options, &plan, err);
     if (r < 0)
         return r;
-    int runs = 0;
-    size_t rows = (size_t)plan_n_steps(plan) + 1;
-    _cleanup_(freep) int64_t *samples = mem_calloc(rows * RUNS, sizeof(*samples));
-    r = samples ? sample_steps(p, plan, "profile conversions", samples, &runs, err)
-                : err_oom(err, "a profile");
+    _cleanup_(freep) double *us = mem_calloc((size_t)plan_n_steps(plan) + 1, sizeof(*us));
+    const struct timing_options how = timing_of(p, "profile conversions");
+    r = us ? timing_plan(plan, &how, us, err) : err_oom(err, "a profile");
     if (r < 0)
         return r;
-    *ret_us = median_us(samples + (rows - 1) * RUNS, runs);
-    if (*ret_us <= 0)
-        *ret_us = 0.001;
-    return table_put(p, key, *ret_us, err);
+    *ret_us = us[plan_n_steps(plan)];
+    return latency_put(&p->table, key, *ret_us, err);
 }
 
 static int add_conversion(struct profiling *p, const char *value, const char *from, const char *to,
@@ -389,8 +305,7 @@ static int profiling_init(struct profiling *p, const job_state *state, struct er
     if (nn_has_bf16())
         p->precisions[p->n_precisions++] = PRECISION_BF16;
     p->precisions[p->n_precisions++] = PRECISION_INT8;
-    snprintf(p->table, sizeof(p->table), "latency:%s:%s:%s:%dt", nn_cpu(), nn_isa(), nn_version(),
-             p->threads);
+    latency_table_init(&p->table, p->task->queue, p->threads);
     p->profile = message_new(&hone__v1__profile__descriptor, err);
     if (!p->profile)
         return -ERR_RESOURCE_EXHAUSTED;

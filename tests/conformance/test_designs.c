@@ -41,20 +41,12 @@ static struct graph *design_graph(const char *text, const int64_t size[3])
 
 static struct graph *all_int8(const struct graph *g)
 {
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
-    struct quant_choice choices[64];
     const struct quant_options options = {.weight_bits = nn_has_int8() ? 8 : 7};
-    const char *const *layers;
     struct graph *q = NULL;
     struct err err = {0};
-    int n = 0;
-    must(quant_layers(g, arena, &layers, &n, &err), &err);
-    assert_true(n > 0 && n <= 64);
-    for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
     must(quant_calibrate_noise(g, 1, &ranges, &err), &err);
-    must(quant_rewrite(g, choices, n, &ranges, &options, &q, &err), &err);
+    must(quant_rewrite_all(g, &ranges, &options, &q, &err), &err);
     return q;
 }
 

@@ -68,6 +68,16 @@ quick --reinit --whiten --identity --keep-scales --decay-shifts --epochs 2 \
 check "beginnings for new weights go together" last "$work/whitened.jsonl" \
     'lines[1]["loss"] < lines[0]["loss"]'
 
+# ---- designs ----
+driver=${HONE_BUILD_DIR:-$top/build/release}/tests/tools/design_driver
+"$driver" write "conv:16:s2 rep:16*2 rep:32:s2 head" --input 3x32x32 --outputs 10 \
+    "$work/branches.onnx" >"$work/branches.txt"
+"$hone" train "$work/branches.onnx" --data "$work/small" --batch 50 --reinit --epochs 2 \
+    --out "$work/one.onnx" --json >"$work/branches.jsonl" 2>&1
+check "branches learn" last "$work/branches.jsonl" 'lines[1]["loss"] < lines[0]["loss"]'
+"$hone" inspect "$work/one.onnx" >"$work/one.txt"
+check "and run as one convolution" grep -q 'operators   Conv 4, Flatten 1, Gemm 1' "$work/one.txt"
+
 # ---- stopping ----
 long=(--reinit --epochs 3 --threads 2 --seed 7 --precision fp32 --ema 0.9)
 quick "${long[@]}" --out "$work/whole.onnx" >"$work/whole.log" 2>&1
