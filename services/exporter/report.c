@@ -256,6 +256,13 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};
+    _cleanup_(graph_freep) struct graph *original = NULL;
+    _cleanup_(graph_freep) struct graph *redesigned = NULL;
+    r = report_inputs_networks(task, report.state, report.chosen, &original, &redesigned, err);
+    if (r < 0)
+        return r;
+    report.original = original;
+    report.redesigned = redesigned;
     _cleanup_(message_freep) Hone__V1__JobResult *result =
         message_new(&hone__v1__job_result__descriptor, err);
     if (!result)

@@ -2,6 +2,7 @@
 /* What a job gives its user: verdict, result.json, manifest.json, report.html. */
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/graph/graph.h"
 #include "shared/work/state.h"
 
 /* Everything that the three files are made from. */
@@ -17,6 +18,8 @@ struct report {
         *chosen; /* one of state->finals, or state->baseline when none keeps the limit */
     Hone__V1__TrainResult **trained; /* networks that were trained, with their curves */
     size_t n_trained;
+    /* Where the chosen network is of another architecture: the job's network, and it; else NULL. */
+    const struct graph *original, *redesigned;
     char *verdict; /* one sentence; malloc'ed */
     int64_t created_ms, ended_ms;
 };
@@ -30,12 +33,4 @@ double report_speedup(const struct report *report, const job_network *network,
 /* Each appends its file's text. */
 int report_result_json(const struct report *report, struct strbuf *out, struct err *err);
 int report_manifest_json(const struct report *report, struct strbuf *out, struct err *err);
-/* ---- report_curves.c: the learning curves of what was trained; nothing where nothing was ---- */
-void report_curves_html(const struct report *report, struct strbuf *out);
-/* malloc'ed JSON: {"epochs":[...]}, as `hone train --curve` writes it; NULL when memory is out. */
-char *report_curve_json(const Hone__V1__TrainResult *trained);
-
-/* Text as HTML. */
-void report_escaped(struct strbuf *out, const char *text);
-
 int report_html(const struct report *report, struct strbuf *out, struct err *err);

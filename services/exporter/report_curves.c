@@ -1,8 +1,9 @@
 /* Learning curves: of each network that was trained, by epoch. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "services/exporter/report.h"
+#include "services/exporter/report_parts.h"
 #include "shared/train/checkpoint.h"
 
 #define MOST 12 /* drawn; result.json has them all */
@@ -29,25 +30,6 @@ static double accuracy_of(const row *r)
 static double search_of(const row *r)
 {
     return r->search_accuracy;
-}
-
-char *report_curve_json(const Hone__V1__TrainResult *t)
-{
-    _cleanup_(freep) struct train_epoch *curve = mem_calloc(t->n_curve + 1, sizeof(*curve));
-    if (!curve)
-        return NULL;
-    for (size_t i = 0; i < t->n_curve; i++) {
-        const row *r = t->curve[i];
-        curve[i] = (struct train_epoch){.epoch = (int64_t)r->epoch - 1,
-                                        .loss = r->loss,
-                                        .feature_loss = r->feature_loss,
-                                        .accuracy = r->accuracy,
-                                        .search_accuracy = r->search_accuracy,
-                                        .rate = r->rate,
-                                        .seconds = r->seconds,
-                                        .images_per_second = r->images_per_second};
-    }
-    return train_curve_json(curve, (int64_t)t->n_curve);
 }
 
 /* ---- drawing ---- */
@@ -133,4 +115,44 @@ void report_curves_html(const struct report *r, struct strbuf *out)
     if (r->n_trained > MOST)
         strbuf_printf(out, "<p class=soft>%zu more are in result.json.</p>", r->n_trained - MOST);
     strbuf_add(out, "</section>");
+}
+
+/* ---- result.json ---- */
+
+/* {"epochs":[...]}, as `hone train --curve` writes it; NULL when memory is out. */
+static char *curve_json(const Hone__V1__TrainResult *t)
+{
+    _cleanup_(freep) struct train_epoch *curve = mem_calloc(t->n_curve + 1, sizeof(*curve));
+    if (!curve)
+        return NULL;
+    for (size_t i = 0; i < t->n_curve; i++) {
+        const row *r = t->curve[i];
+        curve[i] = (struct train_epoch){.epoch = (int64_t)r->epoch - 1,
+                                        .loss = r->loss,
+                                        .feature_loss = r->feature_loss,
+                                        .accuracy = r->accuracy,
+                                        .search_accuracy = r->search_accuracy,
+                                        .rate = r->rate,
+                                        .seconds = r->seconds,
+                                        .images_per_second = r->images_per_second};
+    }
+    return train_curve_json(curve, (int64_t)t->n_curve);
+}
+
+void report_curves_json(const struct report *r, yyjson_mut_doc *d, yyjson_mut_val *root)
+{
+    yyjson_mut_val *curves = r->n_trained ? yyjson_mut_obj_add_arr(d, root, "curves") : NULL;
+    for (size_t i = 0; i < r->n_trained; i++) {
+        const Hone__V1__TrainResult *t = r->trained[i];
+        _cleanup_(freep) char *text = curve_json(t);
+        yyjson_doc *curve = text ? yyjson_read(text, strlen(text), 0) : NULL;
+        yyjson_mut_val *o = yyjson_mut_arr_add_obj(d, curves);
+        yyjson_mut_obj_add_strcpy(d, o, "name", t->network ? t->network->name : "");
+        report_number(d, o, "seconds", t->seconds, 1);
+        if (curve)
+            yyjson_mut_obj_add_val(
+                d, o, "epochs",
+                yyjson_val_mut_copy(d, yyjson_obj_get(yyjson_doc_get_root(curve), "epochs")));
+        yyjson_doc_free(curve);
+    }
 }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/exporter/build.h"
+
 void report_inputs_release(struct report_inputs *in)
 {
     message_free(in->stage);
@@ -189,19 +191,39 @@ static int take_machine(struct report_inputs *in, struct err *err)
 
 /* ---- what the state names ---- */
 
-/* The curves of what was trained on the way. */
+static bool among(char *const *names, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int read_one(struct work_task *task, const char *name, struct report_inputs *in,
+                    struct err *err)
+{
+    Hone__V1__TrainResult *trained = NULL;
+    int r = message_load(task->store, name, &hone__v1__train_result__descriptor, &trained, err);
+    if (r == 0)
+        r = message_append(&in->trained, &in->n_trained, trained, err);
+    if (r < 0)
+        message_free(trained);
+    return r;
+}
+
+/* The curves of what was trained on the way; of a student the last, which goes on from those
+ * before. */
 static int read_trained(struct work_task *task, const job_state *state, struct report_inputs *in,
                         struct err *err)
 {
     int r = 0;
-    for (size_t i = 0; r == 0 && i < state->n_trained; i++) {
-        Hone__V1__TrainResult *trained = NULL;
-        r = message_load(task->store, state->trained[i], &hone__v1__train_result__descriptor,
-                         &trained, err);
-        if (r == 0)
-            r = message_append(&in->trained, &in->n_trained, trained, err);
-        if (r < 0)
-            message_free(trained);
+    for (size_t i = 0; r == 0 && i < state->n_trained; i++)
+        r = read_one(task, state->trained[i], in, err);
+    for (size_t i = 0; r == 0 && i < state->n_students; i++) {
+        const Hone__V1__Student *s = state->students[i];
+        if (s->n_trained > 0 &&
+            !among(state->trained, state->n_trained, s->trained[s->n_trained - 1]))
+            r = read_one(task, s->trained[s->n_trained - 1], in, err);
     }
     return r;
 }
@@ -236,4 +258,14 @@ int report_inputs_read(struct work_task *task, struct report_inputs *in, struct 
     if (r < 0)
         return r;
     return group.measure >= 0 ? merge(&group, in, err) : take_machine(in, err);
+}
+
+int report_inputs_networks(struct work_task *task, const job_state *state,
+                           const job_network *chosen, struct graph **ret_original,
+                           struct graph **ret_redesigned, struct err *err)
+{
+    if (!*chosen->design)
+        return 0;
+    int r = build_read_network(task, state->network, ret_original, err);
+    return r < 0 ? r : build_read_network(task, chosen->artifact, ret_redesigned, err);
 }

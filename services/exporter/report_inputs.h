@@ -15,6 +15,12 @@ struct report_inputs {
 };
 void report_inputs_release(struct report_inputs *inputs); /* for _cleanup_ */
 
+/* The networks behind report->original and report->redesigned, for a chosen one of another
+ * architecture; the caller frees both. */
+int report_inputs_networks(struct work_task *task, const job_state *state,
+                           const job_network *chosen, struct graph **ret_original,
+                           struct graph **ret_redesigned, struct err *err);
+
 /* The task's payload, and the results of its group: of each final that was not proved before its
  * proof, then that of plain int8 where it was not and is no final, then the measurement of all (see
  * follow_finals in the synthesizer). Without any result the state must be whole already. */

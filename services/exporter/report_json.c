@@ -4,7 +4,7 @@
 #include <string.h>
 #include <yyjson.h>
 
-#include "services/exporter/report.h"
+#include "services/exporter/report_parts.h"
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
 #include "shared/base/utf8.h"
@@ -19,7 +19,7 @@ static void doc_freep(doc **d)
     yyjson_mut_doc_free(*d);
 }
 
-static void add_number(doc *d, val *object, const char *key, double value, int digits)
+void report_number(doc *d, val *object, const char *key, double value, int digits)
 {
     double unit = pow(10, digits);
     if (isfinite(value))
@@ -32,9 +32,9 @@ static void add_timing(doc *d, val *object, const Hone__V1__Timing *t)
 {
     if (!t)
         return;
-    add_number(d, object, "p50_us", t->p50_us, 2);
-    add_number(d, object, "p90_us", t->p90_us, 2);
-    add_number(d, object, "images_per_s", t->images_per_s, 1);
+    report_number(d, object, "p50_us", t->p50_us, 2);
+    report_number(d, object, "p90_us", t->p90_us, 2);
+    report_number(d, object, "images_per_s", t->images_per_s, 1);
     yyjson_mut_obj_add_uint(d, object, "streams", t->streams);
     yyjson_mut_obj_add_uint(d, object, "runs", t->runs);
     yyjson_mut_obj_add_bool(d, object, "noisy", t->noisy);
@@ -45,14 +45,14 @@ static void add_accuracy(doc *d, val *object, const Hone__V1__Accuracy *a, bool 
     if (!a)
         return;
     yyjson_mut_obj_add_strcpy(d, object, "metric", a->metric);
-    add_number(d, object, "value", a->value, 6);
+    report_number(d, object, "value", a->value, 6);
     yyjson_mut_obj_add_uint(d, object, "n", a->n);
     if (!compared)
         return;
-    add_number(d, object, "agreement", a->agreement, 6);
-    add_number(d, object, "kl", a->kl, 6);
-    add_number(d, object, "drop_points", a->drop_points, 4);
-    add_number(d, object, "drop_upper95_points", a->drop_upper95_points, 4);
+    report_number(d, object, "agreement", a->agreement, 6);
+    report_number(d, object, "kl", a->kl, 6);
+    report_number(d, object, "drop_points", a->drop_points, 4);
+    report_number(d, object, "drop_upper95_points", a->drop_upper95_points, 4);
     yyjson_mut_obj_add_uint(d, object, "worse", a->worse);
     yyjson_mut_obj_add_uint(d, object, "better", a->better);
 }
@@ -84,12 +84,15 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
     yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
     yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    if (*network->design)
+        yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     if (compared) {
-        add_number(d, o, "speedup_fp32", report_speedup(r, network, r->state->baseline, "hone"), 4);
-        add_number(d, o, "speedup_int8", report_speedup(r, network, r->state->plain_int8, "hone"),
-                   4);
+        report_number(d, o, "speedup_fp32", report_speedup(r, network, r->state->baseline, "hone"),
+                      4);
+        report_number(d, o, "speedup_int8",
+                      report_speedup(r, network, r->state->plain_int8, "hone"), 4);
         yyjson_mut_obj_add_bool(d, o, "within_limit", network->within_limit);
-        add_number(d, o, "predicted_us", network->predicted_us, 2);
+        report_number(d, o, "predicted_us", network->predicted_us, 2);
     }
     add_peers(d, o, network);
     return o;
@@ -107,7 +110,7 @@ static void add_limit(doc *d, val *root, const struct report *r)
 {
     static const char *const objectives[] = {"latency", "throughput", "size"};
     val *limit = yyjson_mut_obj_add_obj(d, root, "limit");
-    add_number(d, limit, "max_drop_points", r->state->spec->max_drop, 4);
+    report_number(d, limit, "max_drop_points", r->state->spec->max_drop, 4);
     yyjson_mut_obj_add_real(d, limit, "confidence", 0.95);
     int objective = (int)r->state->spec->objective;
     yyjson_mut_obj_add_str(d, limit, "objective",
@@ -126,25 +129,6 @@ static int write_doc(const doc *d, struct strbuf *out, struct err *err)
     strbuf_add_bytes(out, text, n);
     strbuf_add(out, "\n");
     return out->failed ? err_oom(err, "a JSON file") : 0;
-}
-
-/* Nothing where nothing was trained. */
-static void add_curves(doc *d, val *root, const struct report *r)
-{
-    val *curves = r->n_trained ? yyjson_mut_obj_add_arr(d, root, "curves") : NULL;
-    for (size_t i = 0; i < r->n_trained; i++) {
-        const Hone__V1__TrainResult *t = r->trained[i];
-        _cleanup_(freep) char *text = report_curve_json(t);
-        yyjson_doc *curve = text ? yyjson_read(text, strlen(text), 0) : NULL;
-        val *o = yyjson_mut_arr_add_obj(d, curves);
-        yyjson_mut_obj_add_strcpy(d, o, "name", t->network ? t->network->name : "");
-        add_number(d, o, "seconds", t->seconds, 1);
-        if (curve)
-            yyjson_mut_obj_add_val(
-                d, o, "epochs",
-                yyjson_val_mut_copy(d, yyjson_obj_get(yyjson_doc_get_root(curve), "epochs")));
-        yyjson_doc_free(curve);
-    }
 }
 
 int report_result_json(const struct report *r, struct strbuf *out, struct err *err)
@@ -171,7 +155,10 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
         const job_network *n = r->state->finals[i];
         yyjson_mut_arr_append(results, network_object(d, r, n, report_file_of(r, n, file), true));
     }
-    add_curves(d, root, r);
+    report_front_json(r, d, root);
+    report_layers_json(r, d, root);
+    report_students_json(r, d, root);
+    report_curves_json(r, d, root);
     return write_doc(d, out, err);
 }
 
@@ -191,8 +178,10 @@ static void add_network(doc *d, val *array, const job_network *network)
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
     yyjson_mut_obj_add_strcpy(d, o, "sha256", network->artifact);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
-    add_number(d, o, "predicted_us", network->predicted_us, 2);
-    add_number(d, o, "predicted_kl", network->predicted_kl, 6);
+    if (*network->design)
+        yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
+    report_number(d, o, "predicted_us", network->predicted_us, 2);
+    report_number(d, o, "predicted_kl", network->predicted_kl, 6);
     val *timings = yyjson_mut_obj_add_arr(d, o, "timings");
     for (size_t i = 0; i < network->n_timings; i++) {
         val *t = yyjson_mut_arr_add_obj(d, timings);
@@ -251,7 +240,7 @@ static void add_settings(doc *d, val *root, const struct report *r)
     yyjson_mut_obj_add_uint(d, s, "seed", spec->seed);
     yyjson_mut_obj_add_uint(d, s, "threads", spec->threads);
     yyjson_mut_obj_add_uint(d, s, "batch", spec->batch);
-    add_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);
+    report_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);
 }
 
 int report_manifest_json(const struct report *r, struct strbuf *out, struct err *err)

@@ -2,7 +2,9 @@
 #include "tests/support/stage_task.h"
 
 #include "services/exporter/exporter.h"
+#include "shared/graph/onnx.h"
 #include "shared/work/so_far.h"
+#include "tests/support/quant_nets.h"
 
 static struct stage stage;
 static job_state *job;
@@ -40,10 +42,31 @@ static int end(void **state)
     return 0;
 }
 
+/* A small network in the store. */
+static void store_network(char ret_name[HASH_HEX_BYTES])
+{
+    const int64_t dims[] = {DIM_BATCH, 3, 8, 8};
+    const struct net_conv conv = {.in = 3, .out = 16, .kernel = 3};
+    struct net net;
+    net_init(&net, 9);
+    net_finish(&net, net_conv(&net, "conv9", net_input(&net, "input", 4, dims), &conv));
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes;
+    STAGE_OK(onnx_write_bytes(net.g, &data, &bytes, err));
+    STAGE_OK(store_put(stage.store, data, bytes, ret_name, err));
+    net_release(&net);
+}
+
 static void proof(const char *name, const char *design, double value, double drop)
 {
     Hone__V1__ProveResult proved = HONE__V1__PROVE_RESULT__INIT;
     proved.network = stage_network(name, design);
+    if (*design) {
+        char artifact[HASH_HEX_BYTES];
+        store_network(artifact);
+        STAGE_OK(message_set(&proved.network->artifact, artifact, err));
+        STAGE_OK(message_set(&job->network, artifact, err));
+    }
     stage_accuracy(proved.network, "test", value, 0.1, drop);
     proved.network->drop_points = drop;
     proved.network->drop_upper95_points = drop + 0.3;
@@ -190,9 +213,11 @@ static void finals_that_were_proved_before_stand_beside_students(void **state)
     STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
                             stage.out.result_bytes, &result, err));
     assert_non_null(strstr(result->verdict, "10.00x faster"));
-    assert_string_equal(result->files[0]->artifact, "student-2");
+    assert_string_equal(result->files[0]->artifact, job->network); /* the same, in this test */
     assert_int_equal(result->n_files, 6);
     assert_string_equal(result->files[4]->name, "alternative-candidate-1.onnx");
+    _cleanup_(freep) char *html = text_of(result, 2);
+    assert_non_null(strstr(html, "<td>conv9</td><td class=left>Conv</td><td>16 x 8 x 8</td>"));
 }
 
 /* The redesign tried nothing: no group, and all that is needed in the state. */
