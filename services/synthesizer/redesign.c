@@ -13,6 +13,11 @@
 #define LEAST_TRAINING_S 20.0 /* below: not worth beginning */
 #define FASTEST 24.0          /* times faster than the original: the least time that is enrolled */
 #define SLOWEST_SHARE 0.8     /* of the best network so far: the longest */
+/* Views of each sample that the original answers: one for so many seconds of training (the teacher
+ * takes some 1.5 % of them on CIFAR-10), within bounds. */
+#define VIEW_S 240.0
+#define LEAST_VIEWS 4.0
+#define MOST_VIEWS 32.0
 
 /* ---- time ---- */
 
