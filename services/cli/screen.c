@@ -266,6 +266,13 @@ static void on_rung(struct screen *s, yyjson_val *event)
         str_seconds(number_of(event, "left_s"), left));
 }
 
+static void on_enrolled(struct screen *s, yyjson_val *event)
+{
+    say(s, "  %-28s about %.0f us, %.1f M MACs, %.2f M parameters: %s", text_of(event, "name"),
+        number_of(event, "predicted_us"), number_of(event, "macs") / 1e6,
+        number_of(event, "parameters") / 1e6, text_of(event, "design"));
+}
+
 static void on_student(struct screen *s, yyjson_val *event)
 {
     say(s, "  %-28s %.2f %% (%.2f %% expected), about %.0f us, %s: %s", text_of(event, "name"),
@@ -322,7 +329,8 @@ static void show(struct screen *s, yyjson_val *event)
     } known[] = {{"progress", on_progress}, {"best", on_best},        {"baseline", on_baseline},
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
                  {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
-                 {"result", on_result},     {"rung", on_rung},        {"student", on_student}};
+                 {"result", on_result},     {"rung", on_rung},        {"enrolled", on_enrolled},
+                 {"student", on_student}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

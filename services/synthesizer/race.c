@@ -8,8 +8,8 @@
 #include "shared/base/str.h"
 
 #define USUAL_BUDGET_S 7200.0 /* where none was given */
-#define TAIL_SHARE 0.6        /* of the time until the first proof: to build and prove at the end */
-#define TAIL_LEAST_S 20.0
+#define TAIL_SHARE 0.9        /* of the time until the first proof: to build and prove at the end */
+#define TAIL_LEAST_S 30.0
 #define USUAL_MAC_PER_S 1e11  /* of training, where none has been measured */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define RATE_FIELD "mac_per_s"
@@ -145,10 +145,13 @@ size_t race_active(const job_state *state, job_student **ret)
 static int tell_rung(struct work_task *task, const job_state *state, size_t n, int epochs,
                      double seconds, struct err *err)
 {
-    char fields[160];
-    snprintf(fields, sizeof(fields), "\"rung\":%u,\"students\":%zu,\"epochs\":%d,\"seconds\":%.0f",
-             state->rung, n, epochs, seconds);
-    return work_event(task, "rung", fields, err);
+    char fields[192];
+    double left = 0;
+    int rc = race_seconds(task, state, &left, err);
+    snprintf(fields, sizeof(fields),
+             "\"rung\":%u,\"students\":%zu,\"epochs\":%d,\"seconds\":%.0f,\"left_s\":%.0f",
+             state->rung, n, epochs, seconds, left + state->reserve_s);
+    return rc < 0 ? rc : work_event(task, "rung", fields, err);
 }
 
 int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,

@@ -121,6 +121,15 @@ static int take_prices(struct work_task *task, struct space *space, struct err *
     return 0;
 }
 
+static int tell(struct work_task *task, const job_student *s, struct err *err)
+{
+    _cleanup_(freep) char *fields = str_printf(
+        "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
+        s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
+        (unsigned long long)s->parameters);
+    return fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
+}
+
 /* Enrolled are as many as the first rung has room for. */
 static int enrol(struct work_task *task, job_state *state, const struct space *space,
                  const struct design_ends *ends, double seconds, double *ret_rung_s,
@@ -146,6 +155,8 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     for (int i = 0; rc == 0 && i < n; i++) {
         const struct space_student *s = &space->students[chosen[i]];
         rc = students_add(task, state, s, ends, err);
+        if (rc == 0)
+            rc = tell(task, state->students[state->n_students - 1], err);
         if (rc == 0)
             rc = state_decide(state, err,
                               "student-%zu: %s (%.1f us, %.1f M MACs, %.0f K parameters)",

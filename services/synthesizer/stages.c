@@ -224,6 +224,17 @@ static int add_final(job_state *state, const job_network *network, struct err *e
                         state->n_finals, clone->name, drop, upper95);
 }
 
+/* Whether a network that was proved is as good in what the job asks for: another that is not
+ * better has nothing to add. */
+static bool is_beaten(const job_state *state, const job_network *network)
+{
+    for (size_t i = 0; i < state->n_finals; i++)
+        if (state->finals[i]->within_limit &&
+            objective_value(state, state->finals[i]) <= objective_value(state, network))
+            return true;
+    return false;
+}
+
 /* At most `most` beside those that an earlier round proved, which stay. */
 static int pick_finals(job_state *state, int most, struct err *err)
 {
@@ -239,7 +250,8 @@ static int pick_finals(job_state *state, int most, struct err *err)
         ranked[n++] = (struct ranked){state, state->candidates[i]};
     qsort(ranked, n, sizeof(*ranked), by_rank);
     for (size_t i = 0; i < n && most > 0; i++) {
-        if (is_final(state, ranked[i].network) || !raise_bar(&bar, ranked[i].network))
+        if (is_final(state, ranked[i].network) || is_beaten(state, ranked[i].network) ||
+            !raise_bar(&bar, ranked[i].network))
             continue;
         int r = add_final(state, ranked[i].network, err);
         if (r < 0)

@@ -12,7 +12,9 @@
 
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
 #define USUAL_BATCH 128
-#define USUAL_RATE 0.1 /* of that batch */
+#define LEAST_BATCH 16
+#define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
+#define USUAL_RATE 0.1  /* of that batch */
 #define TEMPERATURE 4.0
 #define TEACHER_SHARE 0.9 /* of the loss, where there are labels */
 
@@ -133,12 +135,20 @@ static void augment(const struct design_ends *ends, Hone__V1__TrainSettings *s)
     s->border = (char *)"reflect";
 }
 
+static uint32_t batch_of(const job_state *state)
+{
+    uint32_t batch = USUAL_BATCH;
+    while (batch > LEAST_BATCH && state->data->n_train / batch < EPOCH_STEPS)
+        batch /= 2;
+    return batch;
+}
+
 static void settings_of(const job_state *state, const job_student *student,
                         const struct design_ends *ends, int epochs, Hone__V1__TrainSettings *s)
 {
     s->epochs = (uint32_t)epochs;
-    s->batch = USUAL_BATCH;
-    s->rate = USUAL_RATE;
+    s->batch = batch_of(state);
+    s->rate = USUAL_RATE * s->batch / USUAL_BATCH;
     s->seed = state->spec->seed;
     s->schedule = (char *)"one-cycle";
     s->evaluate = -1;

@@ -41,6 +41,7 @@ static void final(job_state *s, const job_network *like)
 static job_state *choose(job_state *s, const char *const *names)
 {
     Hone__V1__MeasureResult measured = HONE__V1__MEASURE_RESULT__INIT;
+    STAGE_OK(message_set(&s->spec->space, "precision", err)); /* no redesign comes */
     Hone__V1__Timing *timings[] = {s->baseline->timings[0], s->plain_int8->timings[0]};
     measured.timings = timings;
     measured.n_timings = 2;
@@ -134,6 +135,21 @@ static void finals_of_the_round_before_stay(void **state)
     assert_non_null(strstr(stage_event(&stage, "best"), "student-1"));
 }
 
+/* What is slower than a final that keeps the limit has nothing to add. */
+static void nobody_is_proved_for_nothing(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = stage_state();
+    candidate(s, "candidate-1", "", 12, 0.98, 0.05, 0.65);
+    final(s, s->candidates[0]);
+    s->finals[0]->within_limit = true;
+    candidate(s, "student-1", "a", 10, 0.917, 1, 7);
+    candidate(s, "student-2", "b", 14, 0.93, 1, 7);
+    _cleanup_(message_freep) job_state *after =
+        choose(s, (const char *const[]){"candidate-1", "student-1", NULL});
+    assert_int_equal(count("prove"), 1 + 1); /* and plain int8, which is no final */
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -143,6 +159,7 @@ int main(void)
         TEST(students_are_judged_by_the_originals_value_on_the_test_part),
         TEST(a_further_student_must_be_more_accurate),
         TEST(finals_of_the_round_before_stay),
+        TEST(nobody_is_proved_for_nothing),
     };
     return cmocka_run_group_tests_name("choose", tests, NULL, NULL);
 }
