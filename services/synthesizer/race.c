@@ -10,7 +10,8 @@
 #define USUAL_BUDGET_S 7200.0 /* where none was given */
 #define TAIL_SHARE 0.9        /* of the time until the first proof: to build and prove at the end */
 #define TAIL_LEAST_S 30.0
-#define USUAL_MAC_PER_S 1e11  /* of training, where none has been measured */
+#define MAC_PER_S 4e10        /* of training on a core, where none has been measured */
+#define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define RATE_FIELD "mac_per_s"
 #define MOST_BUILT 3
@@ -50,7 +51,7 @@ int race_keep_reserve(struct work_task *task, job_state *state, struct err *err)
 int race_rate(struct work_task *task, double *ret, struct err *err)
 {
     _cleanup_(freep) char *text = NULL;
-    *ret = USUAL_MAC_PER_S;
+    *ret = task->threads * (__builtin_cpu_supports("avx512bf16") ? BF16_MAC_PER_S : MAC_PER_S);
     int rc = queue_table_get(task->queue, RATE_TABLE, RATE_FIELD, &text, err);
     return rc < 0 || !text ? rc : str_parse_f64(text, ret, err);
 }
