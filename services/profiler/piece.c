@@ -9,6 +9,8 @@
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
 
+#define NARROW 3
+#define BEFORE 2      /* neighbours before a piece */
 #define TRIAL_SIDE 64 /* of pictures that show whether a piece shrinks them */
 #define LEAST_TURNS 6
 #define MOST_TURNS 256
@@ -31,6 +33,17 @@ static bool ends_network(const struct design *design)
     return design_is_head(&design->pieces[design->n - 1]);
 }
 
+static int convolution(int64_t width, struct arena *arena, struct piece *ret, struct err *err)
+{
+    struct design plain;
+    int r = design_parse("conv", arena, &plain, err);
+    if (r < 0)
+        return r;
+    *ret = plain.pieces[0];
+    ret->width = width;
+    return 0;
+}
+
 /* A neighbour of the piece that yields `width` channels and keeps height and width: one like it, so
  * that both like the same layouts; a plain convolution where it shrinks what it reads, or ends the
  * network. */
@@ -45,36 +58,35 @@ static int neighbour(const struct piece *piece, int64_t width, struct arena *are
     const struct design_ends ends = {
         .channels = width, .height = TRIAL_SIDE, .width = TRIAL_SIDE, .outputs = 1};
     struct design_ends out;
-    if (design_shape_at(&alone, &ends, 1, &out, NULL) == 0 && out.height == TRIAL_SIDE) {
-        *ret = like;
-        return 0;
-    }
-    struct design plain;
-    int r = design_parse("conv", arena, &plain, err);
-    if (r < 0)
-        return r;
-    *ret = plain.pieces[0];
-    ret->width = width;
+    if (design_shape_at(&alone, &ends, 1, &out, NULL) < 0 || out.height != TRIAL_SIDE)
+        return convolution(width, arena, ret, err);
+    *ret = like;
     return 0;
 }
 
-/* The pieces between their neighbours. */
-static int put_in_place(const struct piece_place *place, const struct design_ends *ends,
+/* The pieces between their neighbours; `ends`: of the pieces before, of the whole behind. The ends
+ * of the whole are narrow: float numbers there, which are slow, shall steer nothing. */
+static int put_in_place(const struct piece_place *place, struct design_ends *ends,
                         const struct design *own, struct arena *arena, struct design *ret,
                         struct err *err)
 {
-    struct piece *pieces = arena_alloc(arena, (size_t)own->n + 2, sizeof(*pieces));
+    struct piece *pieces = arena_alloc(arena, (size_t)own->n + BEFORE + 2, sizeof(*pieces));
     struct design_ends out;
     int n = 0;
     int r = pieces ? design_shape_at(own, ends, own->n, &out, err) : err_oom(err, "a piece");
+    if (r == 0 && !place->first)
+        r = convolution(ends->channels, arena, &pieces[n++], err);
     if (r == 0 && !place->first)
         r = neighbour(&own->pieces[0], ends->channels, arena, &pieces[n++], err);
     for (int i = 0; r == 0 && i < own->n; i++)
         pieces[n++] = own->pieces[i];
     if (r == 0 && !ends_network(own))
         r = neighbour(&own->pieces[own->n - 1], out.channels, arena, &pieces[n++], err);
-    if (r == 0)
-        *ret = (struct design){.n = n, .pieces = pieces};
+    if (r == 0 && !ends_network(own))
+        r = convolution(NARROW, arena, &pieces[n++], err);
+    if (!place->first)
+        ends->channels = NARROW;
+    *ret = (struct design){.n = n, .pieces = pieces};
     return r;
 }
 
@@ -117,7 +129,7 @@ static int64_t piece_of(const char *name)
 static void find_own(const struct piece_place *place, const struct design *own,
                      struct piece_bench *b)
 {
-    const int64_t begin = place->first ? 1 : 2;
+    const int64_t begin = place->first ? 1 : BEFORE + 1;
     for (int i = 0; i < plan_n_steps(b->plan); i++) {
         const char *name = plan_step(b->plan, i)->layer;
         const int64_t piece = piece_of(name);
@@ -156,10 +168,10 @@ int piece_open(const struct piece_place *place, struct piece_bench **ret, struct
     _cleanup_(graph_freep) struct graph *g = NULL;
     _cleanup_(closep) struct piece_bench *b = mem_calloc(1, sizeof(*b));
     struct design own, whole;
-    const struct design_ends ends = {.channels = place->channels,
-                                     .height = place->height,
-                                     .width = place->width,
-                                     .outputs = place->outputs};
+    struct design_ends ends = {.channels = place->channels,
+                               .height = place->height,
+                               .width = place->width,
+                               .outputs = place->outputs};
     int r = arena && b ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
     if (r == 0)
         r = put_in_place(place, &ends, &own, arena, &whole, err);
