@@ -3,29 +3,108 @@
 #include <stdlib.h>
 
 #include "services/profiler/timing.h"
+#include "shared/base/clock.h"
 #include "shared/base/str.h"
 #include "shared/design/design.h"
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
 
-#define NEIGHBOUR 8 /* channels of the layers before and behind */
+#define NARROW 3
+#define BEFORE 2      /* neighbours before a piece */
+#define TRIAL_SIDE 64 /* of pictures that show whether a piece shrinks them */
+#define LEAST_TURNS 6
+#define MOST_TURNS 256
+#define LEAST_SECONDS 0.5
+
+struct piece_bench {
+    struct plan *plan;
+    struct plan_buffers buffers;
+    bool *own; /* [n_steps]: steps of the piece */
+    double *us;
+    struct turn {
+        double us, whole, rest;
+    } turns[MOST_TURNS];
+};
+
+/* ---- building ---- */
 
 static bool ends_network(const struct design *design)
 {
     return design_is_head(&design->pieces[design->n - 1]);
 }
 
-/* The pieces with the neighbours around them. */
-static int put_in_place(const struct piece_place *place, const struct design *own,
-                        struct arena *arena, struct design *ret, struct err *err)
+static int convolution(int64_t width, struct arena *arena, struct piece *ret, struct err *err)
 {
-    _cleanup_(strbuf_release) struct strbuf text = {0};
+    struct design plain;
+    int r = design_parse("conv", arena, &plain, err);
+    if (r < 0)
+        return r;
+    *ret = plain.pieces[0];
+    ret->width = width;
+    return 0;
+}
+
+/* A neighbour of the piece that yields `width` channels and keeps height and width: one like it, so
+ * that both like the same layouts; a plain convolution where it shrinks what it reads, or ends the
+ * network. */
+static int neighbour(const struct piece *piece, int64_t width, struct arena *arena,
+                     struct piece *ret, struct err *err)
+{
+    struct piece like = *piece;
+    like.width = width;
+    like.stride = 1;
+    like.pool = like.attention = false;
+    const struct design alone = {.n = 1, .pieces = &like};
+    const struct design_ends ends = {
+        .channels = width, .height = TRIAL_SIDE, .width = TRIAL_SIDE, .outputs = 1};
+    struct design_ends out;
+    if (design_shape_at(&alone, &ends, 1, &out, NULL) < 0 || out.height != TRIAL_SIDE)
+        return convolution(width, arena, ret, err);
+    *ret = like;
+    return 0;
+}
+
+/* The pieces between their neighbours; `ends`: of the pieces before, of the whole behind. The ends
+ * of the whole are narrow: float numbers there, which are slow, shall steer nothing. */
+static int put_in_place(const struct piece_place *place, struct design_ends *ends,
+                        const struct design *own, struct arena *arena, struct design *ret,
+                        struct err *err)
+{
+    struct piece *pieces = arena_alloc(arena, (size_t)own->n + BEFORE + 2, sizeof(*pieces));
+    struct design_ends out;
+    int n = 0;
+    int r = pieces ? design_shape_at(own, ends, own->n, &out, err) : err_oom(err, "a piece");
+    if (r == 0 && !place->first)
+        r = convolution(ends->channels, arena, &pieces[n++], err);
+    if (r == 0 && !place->first)
+        r = neighbour(&own->pieces[0], ends->channels, arena, &pieces[n++], err);
+    for (int i = 0; r == 0 && i < own->n; i++)
+        pieces[n++] = own->pieces[i];
+    if (r == 0 && !ends_network(own))
+        r = neighbour(&own->pieces[own->n - 1], out.channels, arena, &pieces[n++], err);
+    if (r == 0 && !ends_network(own))
+        r = convolution(NARROW, arena, &pieces[n++], err);
     if (!place->first)
-        strbuf_printf(&text, "conv:%lld:k1 ", (long long)place->channels);
-    strbuf_add(&text, place->text);
-    if (!ends_network(own))
-        strbuf_printf(&text, " conv:%d:k1", NEIGHBOUR);
-    return text.failed ? err_oom(err, "a piece") : design_parse(text.data, arena, ret, err);
+        ends->channels = NARROW;
+    *ret = (struct design){.n = n, .pieces = pieces};
+    return r;
+}
+
+int piece_key(const struct piece_place *place, char **ret, struct err *err)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design own;
+    int r = arena ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
+    if (r < 0)
+        return r;
+    _cleanup_(freep) char *text = design_text(&own, 0, own.n);
+    if (!text)
+        return err_oom(err, "a piece");
+    *ret = str_printf("piece:%s@%lldx%lldx%lld>%lld b%lld%s", text, (long long)place->channels,
+                      (long long)place->height, (long long)place->width,
+                      (long long)(ends_network(&own) ? place->outputs : 0), (long long)place->batch,
+                      place->first ? " first" : "");
+    return *ret ? 0 : err_oom(err, "a piece");
 }
 
 static int to_int8(struct graph *g, struct graph **ret, struct err *err)
@@ -47,75 +126,132 @@ static int64_t piece_of(const char *name)
     return *name == '.' ? i : 0;
 }
 
-static double add_up(const struct piece_place *place, const struct design *own,
-                     const struct plan *plan, const double *us)
+static void find_own(const struct piece_place *place, const struct design *own,
+                     struct piece_bench *b)
 {
-    const int64_t begin = place->first ? 1 : 2;
-    double sum = 0;
-    for (int i = 0; i < plan_n_steps(plan); i++) {
-        const char *name = plan_step(plan, i)->layer;
+    const int64_t begin = place->first ? 1 : BEFORE + 1;
+    for (int i = 0; i < plan_n_steps(b->plan); i++) {
+        const char *name = plan_step(b->plan, i)->layer;
         const int64_t piece = piece_of(name);
-        const bool inside = piece >= begin && piece < begin + own->n;
-        const bool end = piece == 0 && ((place->first && str_starts_with(name, "input")) ||
-                                        (ends_network(own) && str_starts_with(name, "output")));
-        sum += inside || end ? us[i] : 0;
+        b->own[i] = piece > 0 ? piece >= begin && piece < begin + own->n
+                              : (place->first && str_starts_with(name, "input")) ||
+                                    (ends_network(own) && str_starts_with(name, "output"));
     }
-    return sum;
 }
 
-static int measure(const struct piece_place *place, const struct design *own, struct graph *g,
-                   struct piece_time *ret, struct err *err)
+static int compile(const struct piece_place *place, struct graph *g, struct piece_bench *b,
+                   struct err *err)
 {
-    static const struct timing_options how = {.warm = 3, .runs = 40, .least = 5, .seconds = 0.15};
     const struct plan_options options = {.batch = place->batch, .threads = place->threads};
     _cleanup_(graph_freep) struct graph *q = NULL;
-    _cleanup_(plan_freep) struct plan *plan = NULL;
     int r = to_int8(g, &q, err);
     if (r == 0)
-        r = plan_compile(q, &options, &plan, err);
+        r = plan_compile(q, &options, &b->plan, err);
+    if (r == 0)
+        r = plan_buffers_make(b->plan, 2, &b->buffers, err);
     if (r < 0)
         return r;
-    const int n = plan_n_steps(plan);
-    _cleanup_(freep) double *us = mem_calloc((size_t)n + 1, sizeof(*us));
-    r = us ? timing_plan(plan, &how, us, err) : err_oom(err, "times");
-    if (r < 0)
-        return r;
-    *ret = (struct piece_time){.us = add_up(place, own, plan, us), .rest = us[n]};
-    for (int i = 0; i < n; i++)
-        ret->rest -= us[i];
-    return 0;
+    const size_t n = (size_t)plan_n_steps(b->plan);
+    b->own = mem_calloc(n + 1, sizeof(*b->own));
+    b->us = mem_calloc(n + 1, sizeof(*b->us));
+    return b->own && b->us ? 0 : err_oom(err, "times");
 }
 
-int piece_measure(const struct piece_place *place, struct piece_time *ret, struct err *err)
+static void closep(struct piece_bench **bench)
+{
+    piece_close(*bench);
+}
+
+int piece_open(const struct piece_place *place, struct piece_bench **ret, struct err *err)
 {
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(closep) struct piece_bench *b = mem_calloc(1, sizeof(*b));
     struct design own, whole;
-    const struct design_ends ends = {.channels = place->first ? place->channels : NEIGHBOUR,
-                                     .height = place->height,
-                                     .width = place->width,
-                                     .outputs = place->outputs};
-    int r = arena ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
+    struct design_ends ends = {.channels = place->channels,
+                               .height = place->height,
+                               .width = place->width,
+                               .outputs = place->outputs};
+    int r = arena && b ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
     if (r == 0)
-        r = put_in_place(place, &own, arena, &whole, err);
+        r = put_in_place(place, &ends, &own, arena, &whole, err);
     if (r == 0)
         r = design_build(&whole, &ends, &g, err);
-    return r < 0 ? r : measure(place, &own, g, ret, err);
-}
-
-int piece_key(const struct piece_place *place, char **ret, struct err *err)
-{
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    struct design own;
-    int r = arena ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
+    if (r == 0)
+        r = compile(place, g, b, err);
     if (r < 0)
         return r;
-    _cleanup_(freep) char *text = design_text(&own, 0, own.n);
-    if (!text)
-        return err_oom(err, "a piece");
-    *ret = str_printf("piece:%s@%lldx%lldx%lld>%lld b%lld%s", text, (long long)place->channels,
-                      (long long)place->height, (long long)place->width,
-                      (long long)(ends_network(&own) ? place->outputs : 0), (long long)place->batch,
-                      place->first ? " first" : "");
-    return *ret ? 0 : err_oom(err, "a piece");
+    find_own(place, &own, b);
+    *ret = TAKE_PTR(b);
+    return 0;
+}
+
+struct piece_bench *piece_close(struct piece_bench *bench)
+{
+    if (!bench)
+        return NULL;
+    plan_free(bench->plan);
+    plan_buffers_release(&bench->buffers);
+    free(bench->own);
+    free(bench->us);
+    free(bench);
+    return NULL;
+}
+
+size_t piece_memory(const struct piece_bench *bench)
+{
+    return plan_memory(bench->plan);
+}
+
+/* ---- timing ---- */
+
+static int take_turn(struct piece_bench *b, int turn, struct err *err)
+{
+    static const struct timing_options how = {.warm = 2, .runs = 15, .least = 2, .seconds = 0.01};
+    const int n = plan_n_steps(b->plan);
+    int r = timing_plan(b->plan, &b->buffers, &how, b->us, err);
+    if (r < 0)
+        return r;
+    struct turn *t = &b->turns[turn];
+    *t = (struct turn){.whole = b->us[n], .rest = b->us[n]};
+    for (int i = 0; i < n; i++) {
+        t->us += b->own[i] ? b->us[i] : 0;
+        t->rest -= b->us[i];
+    }
+    return 0;
+}
+
+static int quieter(const void *a, const void *b)
+{
+    const struct turn *p = a, *q = b;
+    return (p->whole > q->whole) - (p->whole < q->whole);
+}
+
+/* The middle of the quieter half: below it as many turns as between it and the median. */
+static struct piece_time settle(struct piece_bench *b, int turns)
+{
+    qsort(b->turns, (size_t)turns, sizeof(*b->turns), quieter);
+    const struct turn *t = &b->turns[turns / 4];
+    return (struct piece_time){.us = t->us, .rest = t->rest};
+}
+
+int piece_time_all(struct piece_bench *const *benches, int n, struct work_task *task,
+                   struct piece_time *ret, struct err *err)
+{
+    const int64_t begin = clock_now_ns(NULL);
+    int turns = 0;
+    while (turns < LEAST_TURNS ||
+           (turns < MOST_TURNS && (double)(clock_now_ns(NULL) - begin) < LEAST_SECONDS * 1e9)) {
+        for (int i = 0; i < n; i++) {
+            int r = task ? work_check(task, err) : 0;
+            if (r == 0)
+                r = take_turn(benches[i], turns, err);
+            if (r < 0)
+                return r;
+        }
+        turns++;
+    }
+    for (int i = 0; i < n; i++)
+        ret[i] = settle(benches[i], turns);
+    return 0;
 }

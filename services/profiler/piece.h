@@ -2,13 +2,14 @@
 /*
  * What a piece of a design costs in int8.
  *
- * A piece is timed where it would stand: behind a layer that gives it 8-bit values in the layout of
- * this layer's choice, and before one that takes such values from it; both are as small as layers
- * can be. What counts are the times of the piece's own steps, conversions of what it computes
- * included. The network's input is converted by who reads it first, its answers by the head.
+ * A piece is timed where it would stand: between two like it, which give it 8-bit values and take
+ * such values from it, in the layouts that this kind of layer likes. What counts are the times of
+ * the piece's own steps, conversions of what it computes included. The network's input is converted
+ * by who reads it first, its answers by the head.
  */
 #include "shared/base/err.h"
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct piece_place {
@@ -24,9 +25,20 @@ struct piece_time {
     double rest; /* of a run beside its steps: the floor of any run */
 };
 
-/* Compiles and runs: some tenths of a second. Errors say why the piece cannot be built or run. */
-int piece_measure(const struct piece_place *place, struct piece_time *ret, struct err *err);
-
 /* What distinguishes the piece from others in the latency table; malloc'ed. Errors as
  * design_parse. */
 int piece_key(const struct piece_place *place, char **ret, struct err *err);
+
+/* A piece ready to run. Errors say why it cannot be built. */
+struct piece_bench;
+int piece_open(const struct piece_place *place, struct piece_bench **ret, struct err *err);
+struct piece_bench *piece_close(struct piece_bench *bench); /* NULL-safe, returns NULL */
+size_t piece_memory(const struct piece_bench *bench);       /* bytes */
+
+/* Times the pieces in turns, again and again, so that what disturbs the machine for a while
+ * disturbs a few turns of all; the medians of the quieter half of the turns count. Some 20 ms for
+ * each piece, half a second at least. `task` (NULL: nobody) is asked after each turn whether to go
+ * on. */
+struct work_task;
+int piece_time_all(struct piece_bench *const *benches, int n, struct work_task *task,
+                   struct piece_time *ret, struct err *err);

@@ -1,5 +1,6 @@
 /* Prices of pieces: from the latency table of the hardware, or measured and put there. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "services/profiler/piece.h"
 #include "services/profiler/profiler.h"
@@ -7,21 +8,39 @@
 #include "shared/base/str.h"
 #include "shared/work/state.h"
 
+#define MOST_OPEN 32                 /* pieces that are timed in turns */
+#define MOST_BYTES ((size_t)1 << 29) /* of their memory, about */
+
+struct priced {
+    char *key, *rest_key; /* in the latency table; NULL: it is no design */
+    struct piece_place place;
+    struct piece_time time; /* us = 0: not known, or it cannot be built */
+};
+
 struct pricing {
     struct work_task *task;
     Hone__V1__PriceTask *q;
     Hone__V1__PriceResult *result;
     struct latency_table table;
-    double *rests; /* of a run beside its steps, of those that have a price */
-    int n_rests;
+    size_t n;
+    struct priced *pieces;
+    size_t *unknown; /* indices of pieces, no key twice */
+    size_t n_unknown;
 };
 
 static void pricing_release(struct pricing *p)
 {
+    for (size_t i = 0; p->pieces && i < p->n; i++) {
+        free(p->pieces[i].key);
+        free(p->pieces[i].rest_key);
+    }
+    free(p->pieces);
+    free(p->unknown);
     message_free(p->q);
     message_free(p->result);
-    free(p->rests);
 }
+
+/* ---- what the table has ---- */
 
 static struct piece_place place_of(const struct pricing *p, const Hone__V1__PriceTask__Piece *piece)
 {
@@ -35,63 +54,114 @@ static struct piece_place place_of(const struct pricing *p, const Hone__V1__Pric
                                 .threads = p->q->threads ? (int)p->q->threads : 1};
 }
 
-/* What the table has; us = 0: nothing. */
-static int look_up(struct pricing *p, const char *key, const char *rest_key, struct piece_time *ret,
-                   struct err *err)
+static int look_up(struct pricing *p, struct priced *piece, struct err *err)
 {
-    int r = latency_get(&p->table, key, &ret->us, err);
-    return r < 0 || ret->us == 0 ? r : latency_get(&p->table, rest_key, &ret->rest, err);
+    int r = latency_get(&p->table, piece->key, &piece->time.us, err);
+    return r < 0 || piece->time.us == 0
+               ? r
+               : latency_get(&p->table, piece->rest_key, &piece->time.rest, err);
 }
 
-static int keep(struct pricing *p, const char *key, const char *rest_key,
-                const struct piece_time *time, struct err *err)
+static bool is_noted(const struct pricing *p, const char *key)
 {
-    int r = latency_put(&p->table, rest_key, time->rest, err);
-    return r < 0 ? r : latency_put(&p->table, key, time->us, err);
+    for (size_t i = 0; i < p->n_unknown; i++)
+        if (strcmp(p->pieces[p->unknown[i]].key, key) == 0)
+            return true;
+    return false;
 }
 
-/* us = 0: the piece cannot be built or run. Fails when nothing can be priced any more. */
-static int price(struct pricing *p, const struct piece_place *place, struct piece_time *ret,
-                 struct err *err)
+static int look_up_all(struct pricing *p, struct err *err)
 {
-    _cleanup_(freep) char *key = NULL, *rest_key = NULL;
-    *ret = (struct piece_time){0};
-    if (piece_key(place, &key, NULL) < 0)
-        return 0;
-    rest_key = str_printf("rest-of-%s", key);
-    if (!rest_key)
-        return err_oom(err, "prices");
-    int r = look_up(p, key, rest_key, ret, err);
-    if (r < 0 || ret->us > 0) {
-        p->result->reused += r == 0;
-        return r;
+    for (size_t i = 0; i < p->n; i++) {
+        struct priced *piece = &p->pieces[i];
+        piece->place = place_of(p, p->q->pieces[i]);
+        if (piece_key(&piece->place, &piece->key, NULL) < 0)
+            continue;
+        piece->rest_key = str_printf("rest of %s", piece->key);
+        int r = piece->rest_key ? look_up(p, piece, err) : err_oom(err, "prices");
+        if (r < 0)
+            return r;
+        p->result->reused += piece->time.us > 0;
+        if (piece->time.us == 0 && !is_noted(p, piece->key))
+            p->unknown[p->n_unknown++] = i;
     }
-    if (piece_measure(place, ret, NULL) == 0)
-        return keep(p, key, rest_key, ret, err);
-    *ret = (struct piece_time){0};
     return 0;
 }
+
+/* ---- what is measured ---- */
+
+struct open {
+    int n;
+    struct piece_bench *benches[MOST_OPEN];
+    struct priced *pieces[MOST_OPEN];
+};
+
+static void open_release(struct open *o)
+{
+    for (int i = 0; i < o->n; i++)
+        piece_close(o->benches[i]);
+}
+
+/* Takes pieces from `next` on until the open ones are enough; returns the index behind. */
+static size_t open_some(struct pricing *p, size_t next, struct open *o)
+{
+    size_t bytes = 0;
+    for (; next < p->n_unknown && o->n < MOST_OPEN && bytes < MOST_BYTES; next++) {
+        struct priced *piece = &p->pieces[p->unknown[next]];
+        if (piece_open(&piece->place, &o->benches[o->n], NULL) < 0)
+            continue;
+        bytes += piece_memory(o->benches[o->n]);
+        o->pieces[o->n++] = piece;
+        if (work_check(p->task, NULL) < 0)
+            break; /* whoever asks next says why */
+    }
+    return next;
+}
+
+static int keep(struct pricing *p, struct priced *piece, const struct piece_time *time,
+                struct err *err)
+{
+    piece->time = *time;
+    int r = latency_put(&p->table, piece->rest_key, time->rest, err);
+    return r < 0 ? r : latency_put(&p->table, piece->key, time->us, err);
+}
+
+static int measure_unknown(struct pricing *p, struct err *err)
+{
+    for (size_t next = 0; next < p->n_unknown;) {
+        _cleanup_(open_release) struct open o = {0};
+        struct piece_time times[MOST_OPEN];
+        int r = work_progress(p->task, "price", (double)next, (double)p->n_unknown, "pieces", err);
+        if (r < 0)
+            return r;
+        next = open_some(p, next, &o);
+        r = piece_time_all(o.benches, o.n, p->task, times, err);
+        for (int i = 0; r == 0 && i < o.n; i++)
+            r = keep(p, o.pieces[i], &times[i], err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* ---- the answer ---- */
 
 static int price_all(struct pricing *p, struct err *err)
 {
-    const size_t n = p->q->n_pieces;
-    p->rests = mem_calloc(n + 1, sizeof(*p->rests));
-    if (!p->rests)
-        return err_oom(err, "prices");
-    for (size_t i = 0; i < n; i++) {
-        const struct piece_place place = place_of(p, p->q->pieces[i]);
-        struct piece_time time;
-        int r = work_progress(p->task, "price", (double)i, (double)n, "pieces", err);
+    p->n = p->q->n_pieces;
+    p->pieces = mem_calloc(p->n + 1, sizeof(*p->pieces));
+    p->unknown = mem_calloc(p->n + 1, sizeof(*p->unknown));
+    int r = p->pieces && p->unknown ? look_up_all(p, err) : err_oom(err, "prices");
+    if (r == 0)
+        r = measure_unknown(p, err);
+    for (size_t i = 0; r == 0 && i < p->n; i++) {
+        struct priced *piece = &p->pieces[i];
+        if (piece->key && piece->time.us == 0) /* the same as another, or not to be had */
+            r = look_up(p, piece, err);
         if (r == 0)
-            r = price(p, &place, &time, err);
-        if (r == 0)
-            r = message_append_f64(&p->result->us, &p->result->n_us, time.us, err);
-        if (r < 0)
-            return r;
-        if (time.us > 0)
-            p->rests[p->n_rests++] = time.rest;
+            r = message_append_f64(&p->result->us, &p->result->n_us, piece->time.us, err);
     }
-    return 0;
+    return r;
 }
 
 static int compare_f64(const void *a, const void *b)
@@ -100,11 +170,18 @@ static int compare_f64(const void *a, const void *b)
 }
 
 /* The median; timers inside of runs can make it negative where there is next to nothing. */
-static double floor_of(struct pricing *p)
+static int find_floor(struct pricing *p, struct err *err)
 {
-    qsort(p->rests, (size_t)p->n_rests, sizeof(*p->rests), compare_f64);
-    const double median = p->n_rests > 0 ? p->rests[p->n_rests / 2] : 0;
-    return median > 0 ? median : 0;
+    _cleanup_(freep) double *rests = mem_calloc(p->n + 1, sizeof(*rests));
+    size_t n = 0;
+    if (!rests)
+        return err_oom(err, "prices");
+    for (size_t i = 0; i < p->n; i++)
+        if (p->pieces[i].time.us > 0)
+            rests[n++] = p->pieces[i].time.rest;
+    qsort(rests, n, sizeof(*rests), compare_f64);
+    p->result->floor_us = n > 0 && rests[n / 2] > 0 ? rests[n / 2] : 0;
+    return 0;
 }
 
 int profiler_price(struct work_task *task, struct work_output *out, struct err *err)
@@ -119,11 +196,10 @@ int profiler_price(struct work_task *task, struct work_output *out, struct err *
     latency_table_init(&p.table, task->queue, p.q->threads ? (int)p.q->threads : 1);
     r = price_all(&p, err);
     if (r == 0)
+        r = find_floor(&p, err);
+    if (r == 0)
         r = message_set(&p.result->cpu, nn_cpu(), err);
     if (r == 0)
         r = message_set(&p.result->isa, nn_isa(), err);
-    if (r < 0)
-        return r;
-    p.result->floor_us = floor_of(&p);
-    return work_result(out, &p.result->base, err);
+    return r < 0 ? r : work_result(out, &p.result->base, err);
 }

@@ -64,7 +64,7 @@ static int time_plan(struct profiling *p, struct plan *plan, const char *precisi
     snprintf(stage, sizeof(stage), "profile %s", precision);
     const struct timing_options options = timing_of(p, stage);
     if (r == 0)
-        r = timing_plan(plan, &options, us, err);
+        r = timing_plan_once(plan, &options, us, err);
     for (int i = 0; r == 0 && i <= n; i++)
         r = latency_put(&p->table, i < n ? plan_step(plan, i)->signature : whole, us[i], err);
     return r;
@@ -220,7 +220,7 @@ static int time_conversion(struct profiling *p, const struct shape *shape, bool 
         return r;
     _cleanup_(freep) double *us = mem_calloc((size_t)plan_n_steps(plan) + 1, sizeof(*us));
     const struct timing_options how = timing_of(p, "profile conversions");
-    r = us ? timing_plan(plan, &how, us, err) : err_oom(err, "a profile");
+    r = us ? timing_plan_once(plan, &how, us, err) : err_oom(err, "a profile");
     if (r < 0)
         return r;
     *ret_us = us[plan_n_steps(plan)];

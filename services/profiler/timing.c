@@ -5,7 +5,6 @@
 
 #include "shared/base/clock.h"
 #include "shared/base/str.h"
-#include "shared/nn/plan_buffers.h"
 
 /* ---- the latency table ---- */
 
@@ -49,8 +48,8 @@ static double median_us(int64_t *samples, int n)
 }
 
 /* A run with timers inside and one without; samples: [n_steps + 1][runs]. */
-static int sample(struct plan *plan, struct plan_buffers *buffers, int64_t *ns, int64_t *samples,
-                  int runs, int at, struct err *err)
+static int sample(struct plan *plan, const struct plan_buffers *buffers, int64_t *ns,
+                  int64_t *samples, int runs, int at, struct err *err)
 {
     const int n = plan_n_steps(plan);
     const void *const *in = (const void *const *)buffers->in;
@@ -65,18 +64,18 @@ static int sample(struct plan *plan, struct plan_buffers *buffers, int64_t *ns, 
 }
 
 /* Until there are enough samples or time is up. */
-static int take_samples(struct plan *plan, const struct timing_options *o, int64_t *samples,
-                        int *ret_runs, struct err *err)
+static int take_samples(struct plan *plan, const struct plan_buffers *buffers,
+                        const struct timing_options *o, int64_t *samples, int *ret_runs,
+                        struct err *err)
 {
-    _cleanup_(plan_buffers_release) struct plan_buffers buffers = {0};
     _cleanup_(freep) int64_t *ns = mem_calloc((size_t)plan_n_steps(plan), sizeof(*ns));
-    int r = ns ? plan_buffers_make(plan, 2, &buffers, err) : err_oom(err, "times");
+    int r = ns ? 0 : err_oom(err, "times");
     for (int i = 0; r == 0 && i < o->warm; i++)
-        r = plan_buffers_run(plan, &buffers, err);
+        r = plan_buffers_run(plan, buffers, err);
     const int64_t begin = clock_now_ns(NULL);
     int runs = 0;
     while (r == 0 && runs < o->runs) {
-        r = sample(plan, &buffers, ns, samples, o->runs, runs++, err);
+        r = sample(plan, buffers, ns, samples, o->runs, runs++, err);
         if ((double)(clock_now_ns(NULL) - begin) * 1e-9 > o->seconds && runs >= o->least)
             break;
         if (r == 0 && o->task && runs % 20 == 0)
@@ -86,15 +85,24 @@ static int take_samples(struct plan *plan, const struct timing_options *o, int64
     return r;
 }
 
-int timing_plan(struct plan *plan, const struct timing_options *options, double *us,
-                struct err *err)
+int timing_plan(struct plan *plan, const struct plan_buffers *buffers,
+                const struct timing_options *options, double *us, struct err *err)
 {
     const int n = plan_n_steps(plan);
     int runs = 0;
     _cleanup_(freep) int64_t *samples =
         mem_calloc((size_t)(n + 1) * (size_t)options->runs, sizeof(*samples));
-    int r = samples ? take_samples(plan, options, samples, &runs, err) : err_oom(err, "times");
+    int r =
+        samples ? take_samples(plan, buffers, options, samples, &runs, err) : err_oom(err, "times");
     for (int i = 0; r == 0 && i <= n; i++)
         us[i] = median_us(samples + (int64_t)i * options->runs, runs);
     return r;
+}
+
+int timing_plan_once(struct plan *plan, const struct timing_options *options, double *us,
+                     struct err *err)
+{
+    _cleanup_(plan_buffers_release) struct plan_buffers buffers = {0};
+    int r = plan_buffers_make(plan, 2, &buffers, err);
+    return r < 0 ? r : timing_plan(plan, &buffers, options, us, err);
 }

@@ -1,6 +1,6 @@
 #pragma once
 /* Times of plans and of their steps, and the table of the hardware that remembers them. */
-#include "shared/nn/plan.h"
+#include "shared/nn/plan_buffers.h"
 #include "shared/work/work.h"
 
 /* Hardware, instruction set, library and threads: what times depend on. */
@@ -26,5 +26,8 @@ struct timing_options {
 
 /* Medians in microseconds, above 0: us[i] of step i, us[n_steps] of the whole run without timers
  * inside. */
-int timing_plan(struct plan *plan, const struct timing_options *options, double *us,
-                struct err *err);
+int timing_plan(struct plan *plan, const struct plan_buffers *buffers,
+                const struct timing_options *options, double *us, struct err *err);
+/* The same with buffers of its own. */
+int timing_plan_once(struct plan *plan, const struct timing_options *options, double *us,
+                     struct err *err);

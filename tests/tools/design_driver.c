@@ -3,17 +3,26 @@
  *
  *     design_driver write "TEXT" --input CxHxW --outputs N [--seed N] FILE.onnx
  *                                          the network in training form, for `hone train --reinit`
+ *     design_driver price "TEXT" --input CxHxW --outputs N [--steps 1]
+ *                                          the times of its pieces, each by itself, and of the
+ *                                          whole network: how good a sum of prices is
  *     design_driver list                   the types of pieces
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/profiler/piece.h"
+#include "services/profiler/timing.h"
+#include "shared/base/clock.h"
 #include "shared/base/str.h"
 #include "shared/design/design.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
+#include "shared/nn/bench.h"
+#include "shared/nn/plan_buffers.h"
+#include "shared/nn/quantize.h"
 
 static void must(int rc, const struct err *err)
 {
@@ -26,6 +35,7 @@ static void must(int rc, const struct err *err)
 static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: design_driver write TEXT --input CxHxW --outputs N [--seed N] FILE\n"
+                    "       design_driver price TEXT --input CxHxW --outputs N [--steps 1]\n"
                     "       design_driver list\n");
     exit(2);
 }
@@ -69,41 +79,157 @@ static void say(const struct design *design, const struct graph *g)
            (double)cost.parameters * 1e-6);
 }
 
-static void write_network(int argc, char **argv)
+struct request {
+    struct design_ends ends;
+    struct design design;
+    struct arena *arena;
+    const char *file;
+    int64_t steps;
+};
+
+static struct request read_request(int argc, char **argv)
 {
     struct err err = {0};
-    struct design_ends ends = {.channels = 3, .height = 32, .width = 32, .outputs = 10, .seed = 1};
-    struct design design;
-    const char *file = NULL;
+    struct request q = {
+        .ends = {.channels = 3, .height = 32, .width = 32, .outputs = 10, .seed = 1},
+        .arena = arena_new()};
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "--input") == 0 && i + 1 < argc)
-            read_input(argv[++i], &ends);
+            read_input(argv[++i], &q.ends);
         else if (strcmp(argv[i], "--outputs") == 0 && i + 1 < argc)
-            ends.outputs = number(argv[++i]);
+            q.ends.outputs = number(argv[++i]);
         else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
-            ends.seed = (uint64_t)number(argv[++i]);
-        else if (!file && argv[i][0] != '-')
-            file = argv[i];
+            q.ends.seed = (uint64_t)number(argv[++i]);
+        else if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc)
+            q.steps = number(argv[++i]);
+        else if (!q.file && argv[i][0] != '-')
+            q.file = argv[i];
         else
             usage();
     }
-    if (!file)
-        usage();
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    must(q.arena ? 0 : err_oom(&err, "a design"), &err);
+    must(design_parse(argv[2], q.arena, &q.design, &err), &err);
+    return q;
+}
+
+static void write_network(const struct request *q)
+{
+    struct err err = {0};
     _cleanup_(graph_freep) struct graph *g = NULL;
-    must(design_parse(argv[2], arena, &design, &err), &err);
-    must(design_build(&design, &ends, &g, &err), &err);
-    must(onnx_write_file(g, file, &err), &err);
-    say(&design, g);
+    if (!q->file)
+        usage();
+    must(design_build(&q->design, &q->ends, &g, &err), &err);
+    must(onnx_write_file(g, q->file, &err), &err);
+    say(&q->design, g);
+}
+
+/* ---- prices ---- */
+
+static int run_plan(void *ctx, struct err *err)
+{
+    void **both = ctx;
+    return plan_buffers_run(both[0], both[1], err);
+}
+
+/* The median time of the network in int8, and of its steps where they are asked for. */
+static double whole(const struct request *q, double *ret_sum)
+{
+    struct err err = {0};
+    _cleanup_(graph_freep) struct graph *g = NULL, *int8 = NULL;
+    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
+    _cleanup_(plan_freep) struct plan *plan = NULL;
+    _cleanup_(plan_buffers_release) struct plan_buffers buffers = {0};
+    const struct plan_options options = {.batch = 1, .threads = 1};
+    const struct timing_options how = {.warm = 5, .runs = 120, .least = 10, .seconds = 2};
+    must(design_build(&q->design, &q->ends, &g, &err), &err);
+    must(pass_simplify(g, &err), &err);
+    must(quant_ranges_guess(g, &ranges, &err), &err);
+    must(quant_rewrite_all(g, &ranges, NULL, &int8, &err), &err);
+    must(plan_compile(int8, &options, &plan, &err), &err);
+    must(plan_buffers_make(plan, 1, &buffers, &err), &err);
+    double *us = calloc((size_t)plan_n_steps(plan) + 1, sizeof(*us));
+    must(us ? timing_plan(plan, &buffers, &how, us, &err) : err_oom(&err, "times"), &err);
+    *ret_sum = 0;
+    for (int i = 0; i < plan_n_steps(plan); i++) {
+        const struct plan_step *s = plan_step(plan, i);
+        *ret_sum += us[i];
+        if (q->steps)
+            printf("    %-28s %-12s %8.2f us  %s %s\n", s->layer, s->op, us[i], s->implementation,
+                   s->fused);
+    }
+    free(us);
+    void *both[] = {plan, &buffers};
+    const struct bench_item item = {run_plan, both};
+    const struct bench_options bench = {.seconds = 1};
+    struct bench_result result;
+    must(bench_run(&item, 1, &bench, &result, &err), &err);
+    return result.p50_us;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+static void open_piece(const struct request *q, int i, struct piece_bench **ret)
+{
+    struct err err = {0};
+    struct design_ends at;
+    _cleanup_(freep) char *text = design_text(&q->design, i, 1);
+    must(design_shape_at(&q->design, &q->ends, i, &at, &err), &err);
+    const struct piece_place place = {.text = text,
+                                      .channels = at.channels,
+                                      .height = at.height,
+                                      .width = at.width,
+                                      .outputs = at.outputs,
+                                      .first = i == 0,
+                                      .batch = 1,
+                                      .threads = 1};
+    must(piece_open(&place, ret, &err), &err);
+}
+
+static void price(const struct request *q)
+{
+    struct err err = {0};
+    struct piece_bench *benches[DESIGN_MAX_PIECES];
+    struct piece_time times[DESIGN_MAX_PIECES];
+    double sum = 0, rests[DESIGN_MAX_PIECES], steps;
+    const int n = q->design.n;
+    const int64_t begin = clock_now_ns(NULL);
+    for (int i = 0; i < n; i++)
+        open_piece(q, i, &benches[i]);
+    must(piece_time_all(benches, n, NULL, times, &err), &err);
+    for (int i = 0; i < n; i++) {
+        _cleanup_(freep) char *text = design_text(&q->design, i, 1);
+        printf("  %-24s %8.2f us\n", text, times[i].us);
+        sum += times[i].us;
+        rests[i] = times[i].rest;
+        piece_close(benches[i]);
+    }
+    const double seconds = (double)(clock_now_ns(NULL) - begin) * 1e-9;
+    qsort(rests, (size_t)n, sizeof(*rests), compare);
+    const double rest = rests[n / 2] > 0 ? rests[n / 2] : 0, predicted = sum + rest;
+    const double measured = whole(q, &steps);
+    printf("%.1f us predicted (%.1f and a floor of %.1f), %.1f us measured (its steps %.1f): "
+           "%+.1f %%; %d prices in %.2f s\n",
+           predicted, sum, rest, measured, steps, (predicted / measured - 1) * 100, n, seconds);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "list") == 0)
+    if (argc == 2 && strcmp(argv[1], "list") == 0) {
         list();
-    else if (argc > 3 && strcmp(argv[1], "write") == 0)
-        write_network(argc, argv);
+        return 0;
+    }
+    if (argc < 3)
+        usage();
+    struct request q = read_request(argc, argv);
+    if (strcmp(argv[1], "write") == 0)
+        write_network(&q);
+    else if (strcmp(argv[1], "price") == 0)
+        price(&q);
     else
         usage();
+    arena_free(q.arena);
     return 0;
 }
