@@ -132,6 +132,7 @@ static void finals_of_the_round_before_stay(void **state)
         stage_payload(stage_follow(&stage, "measure", 0), &hone__v1__measure_task__descriptor);
     assert_int_equal(measure->n_items, 4 + 2 * 5);
     assert_non_null(strstr(stage_event(&stage, "best"), "student-1"));
+    assert_null(strstr(stage_event(&stage, "best"), "drop_points"));
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
