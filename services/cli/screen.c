@@ -207,15 +207,24 @@ static void on_progress(struct screen *s, yyjson_val *event)
 
 /* ---- other events ---- */
 
+/* A student's drop is not known before it is proved. */
+static void describe_accuracy(yyjson_val *event, struct strbuf *line)
+{
+    if (!yyjson_obj_get(event, "value"))
+        return;
+    strbuf_printf(line, ", %s %.2f %% (", text_of(event, "metric"),
+                  100 * number_of(event, "value"));
+    if (yyjson_obj_get(event, "drop_points"))
+        strbuf_printf(line, "drop %.2f, ", number_of(event, "drop_points"));
+    strbuf_printf(line, "%s part)", text_of(event, "part"));
+}
+
 static void on_best(struct screen *s, yyjson_val *event)
 {
     struct strbuf line = {0};
     strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
                   number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
-    if (yyjson_obj_get(event, "value"))
-        strbuf_printf(&line, ", %s %.2f %% (drop %.2f, %s part)", text_of(event, "metric"),
-                      100 * number_of(event, "value"), number_of(event, "drop_points"),
-                      text_of(event, "part"));
+    describe_accuracy(event, &line);
     if (!line.failed)
         str_copy(s->best, sizeof(s->best), line.data);
     strbuf_release(&line);

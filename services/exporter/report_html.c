@@ -194,9 +194,9 @@ static void add_table(const struct report *r, struct strbuf *out)
     }
     strbuf_printf(out,
                   "</table><p class=soft>Times are of one run of the network with its input and "
-                  "output conversions, measured interleaved. %s on the test part, opened once. The "
-                  "drop is paired with the original sample by sample; the limit is %.2f "
-                  "points.</p></section>",
+                  "output conversions, measured interleaved. %s on the test part, on which each "
+                  "final was scored once. The drop is paired with the original sample by sample; "
+                  "the limit is %.2f points.</p></section>",
                   report_labelled(r) ? "Accuracy is"
                                      : "Agreement with the original's top answer is",
                   r->state->spec->max_drop);

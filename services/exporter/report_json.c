@@ -270,6 +270,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     add_network(d, networks, r->state->plain_int8);
     for (size_t i = 0; i < r->state->n_candidates; i++)
         add_network(d, networks, r->state->candidates[i]);
+    report_students_json(r, d, root);
     val *finals = yyjson_mut_obj_add_arr(d, root, "finals");
     for (size_t i = 0; i < r->state->n_finals; i++)
         add_network(d, finals, r->state->finals[i]);

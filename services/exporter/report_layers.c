@@ -181,8 +181,9 @@ static void stages_html(const struct report *r, const struct beside *b, struct s
     strbuf_add(out, "<section><h2>Original beside the new network</h2><p>");
     report_tagged(out, "<b>", r->chosen->name, "</b>: ");
     report_tagged(out, "<span class=design>", r->chosen->design, "</span></p>");
-    strbuf_add(out, "<table><tr><th>Resolution<th>original: layers<th>channels<th>M MACs<th>fp32"
-                    "<th>new: layers<th>channels<th>M MACs</tr>");
+    strbuf_add(out,
+               "<table><tr><th>Resolution<th>original: layers<th>channels<th>M MACs<th>fp32 time"
+               "<th>new: layers<th>channels<th>M MACs</tr>");
     for (int i = 0; i < b->was.n_stages; i++)
         add_stage_row(b->was.stages[i].size, &b->was.stages[i], b->us[i],
                       stage_like(&b->is, b->was.stages[i].size), out);

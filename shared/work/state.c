@@ -131,6 +131,13 @@ int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *networ
     return r;
 }
 
+/* Whether its drop against the original says something: not where the original has learned the
+ * samples and the network has not. */
+static bool is_comparable(const job_network *network, const Hone__V1__Accuracy *a)
+{
+    return !*network->design || strcmp(a->part, "search") != 0 || strcmp(a->metric, "top1") != 0;
+}
+
 int state_best_event(struct work_task *task, const job_network *network, double us,
                      double baseline_us, bool verified, struct err *err)
 {
@@ -142,9 +149,10 @@ int state_best_event(struct work_task *task, const job_network *network, double 
                   us, us > 0 ? baseline_us / us : 0);
     if (a)
         strbuf_printf(&fields,
-                      ",\"metric\":\"%s\",\"value\":%.6f,\"part\":\"%s\",\"drop_points\":%.3f"
-                      ",\"agreement\":%.6f",
-                      a->metric, a->value, a->part, a->drop_points, a->agreement);
+                      ",\"metric\":\"%s\",\"value\":%.6f,\"part\":\"%s\",\"agreement\":%.6f",
+                      a->metric, a->value, a->part, a->agreement);
+    if (a && is_comparable(network, a))
+        strbuf_printf(&fields, ",\"drop_points\":%.3f", a->drop_points);
     strbuf_printf(&fields, ",\"verified\":%s,\"artifact\":\"%s\"", verified ? "true" : "false",
                   network->artifact);
     return fields.failed ? err_oom(err, "an event") : work_event(task, "best", fields.data, err);

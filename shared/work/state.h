@@ -45,7 +45,8 @@ int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *networ
                        const char *engine, const char *precision, struct err *err);
 
 /* Says to watchers which network is the best so far: "best" event. `us`: its latency;
- * `baseline_us`: the original's on the same kernels. */
+ * `baseline_us`: the original's on the same kernels. Without a drop where there is none to speak of
+ * (state_expected_drop). */
 int state_best_event(struct work_task *task, const job_network *network, double us,
                      double baseline_us, bool verified, struct err *err);
 

@@ -234,6 +234,20 @@ static void the_new_architecture_is_in_result_json(void **state)
     yyjson_doc_free(doc);
 }
 
+static void the_manifest_has_the_hashes_of_students(void **state)
+{
+    (void)state;
+    char *trained[] = {(char *)"0a", (char *)"0b"};
+    known.student[0].network = (char *)"0c";
+    known.student[0].trained = trained;
+    known.student[0].n_trained = 2;
+    yyjson_doc *doc = json_of(report_manifest_json, &known.e->report);
+    assert_string_equal(yyjson_get_str(at(doc, "/students/0/sha256")), "0c");
+    assert_string_equal(yyjson_get_str(at(doc, "/students/0/trained_sha256/1")), "0b");
+    assert_string_equal(yyjson_get_str(at(doc, "/networks/2/design")), DESIGN);
+    yyjson_doc_free(doc);
+}
+
 static void a_student_that_was_tried_in_vain_leaves_the_original_as_it_is(void **state)
 {
     (void)state;
@@ -270,6 +284,7 @@ int main(void)
         TEST(students_are_in_result_json),
         TEST(a_new_architecture_stands_beside_the_original),
         TEST(the_new_architecture_is_in_result_json),
+        TEST(the_manifest_has_the_hashes_of_students),
         TEST(a_student_that_was_tried_in_vain_leaves_the_original_as_it_is),
         TEST(a_result_so_far_says_so),
     };

@@ -133,6 +133,7 @@ static void finals_of_the_round_before_stay(void **state)
         stage_payload(stage_follow(&stage, "measure", 0), &hone__v1__measure_task__descriptor);
     assert_int_equal(measure->n_items, 4 + 2 * 5);
     assert_non_null(strstr(stage_event(&stage, "best"), "student-1"));
+    assert_null(strstr(stage_event(&stage, "best"), "drop_points"));
 }
 
 /* What is slower than a final that keeps the limit has nothing to add. */
