@@ -121,47 +121,56 @@ static int take_prices(struct work_task *task, struct space *space, struct err *
     return 0;
 }
 
-static int tell(struct work_task *task, const job_student *s, struct err *err)
+static int tell(struct work_task *task, job_state *state, const job_student *s, struct err *err)
 {
     _cleanup_(freep) char *fields = str_printf(
         "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
         s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
         (unsigned long long)s->parameters);
-    return fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
+    int rc = fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
+    return rc < 0 ? rc
+                  : state_decide(state, err, "%s: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
+                                 s->name, s->design, s->predicted_us, (double)s->macs / 1e6,
+                                 (double)s->parameters / 1e3);
 }
 
-/* Enrolled are as many as the first rung has room for. */
+/* Which students begin: as many as can have enough epochs in their share of the time. chosen: room
+ * for as many as any way has; returns how many. */
+static int choose_first(const job_state *state, const struct space *space, double seconds,
+                        double mac_per_s, int *chosen, double *ret_rung_s)
+{
+    const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
+    const double best = race_best_us(state), original = base ? base->p50_us : best;
+    const struct rung_first *way;
+    for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
+        const int n =
+            space_enrol(space, SLOWEST_SHARE * best, original / FASTEST, way->students, chosen);
+        double epoch_s = 0;
+        for (int k = 0; k < n; k++)
+            epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
+                       mac_per_s;
+        *ret_rung_s = seconds * way->share;
+        if (n > 0 && *ret_rung_s >= epoch_s * way->epochs)
+            return n;
+    }
+    return 0;
+}
+
 static int enrol(struct work_task *task, job_state *state, const struct space *space,
                  const struct design_ends *ends, double seconds, double *ret_rung_s,
                  struct err *err)
 {
     double rate = 0;
-    const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
-    const double best = race_best_us(state), original = base ? base->p50_us : best;
-    int rc = race_rate(task, &rate, err);
+    _cleanup_(freep) int *chosen = mem_calloc((size_t)rungs_first(0)->students, sizeof(*chosen));
+    int rc = chosen ? race_rate(task, &rate, err) : err_oom(err, "students");
     if (rc < 0)
         return rc;
-    /* A typical student has a third of the original's products. */
-    const double epoch_s = (double)state->baseline->macs * (double)state->data->n_train / rate;
-    const struct rung rung = rungs_first(seconds, epoch_s, space->n_students);
-    _cleanup_(freep) int *chosen = mem_calloc((size_t)rung.students + 1, sizeof(*chosen));
-    if (!chosen)
-        return err_oom(err, "students");
-    const int n = rung.students ? space_enrol(space, SLOWEST_SHARE * best, original / FASTEST,
-                                              rung.students, chosen)
-                                : 0;
-    *ret_rung_s = rung.seconds;
+    const int n = choose_first(state, space, seconds, rate, chosen, ret_rung_s);
     state->views = (uint32_t)fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     for (int i = 0; rc == 0 && i < n; i++) {
-        const struct space_student *s = &space->students[chosen[i]];
-        rc = students_add(task, state, s, ends, err);
+        rc = students_add(task, state, &space->students[chosen[i]], ends, err);
         if (rc == 0)
-            rc = tell(task, state->students[state->n_students - 1], err);
-        if (rc == 0)
-            rc = state_decide(state, err,
-                              "student-%zu: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
-                              state->n_students, s->text, s->us, (double)s->macs / 1e6,
-                              (double)s->parameters / 1e3);
+            rc = tell(task, state, state->students[state->n_students - 1], err);
     }
     return rc;
 }

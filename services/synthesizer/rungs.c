@@ -1,25 +1,14 @@
 #include "services/synthesizer/rungs.h"
 
 #include <math.h>
+#include <stddef.h>
 
-/* The first rung by the time that there is, in epochs of one student; with few students the race
- * is over sooner. */
-static const struct first {
-    double epochs;
-    int students;
-    double share;
-} firsts[] = {{1200, 12, 0.2}, {240, 8, 0.2}, {80, 5, 0.2}, {24, 3, 0.35}, {4, 1, 1}};
-
-struct rung rungs_first(double seconds, double epoch_s, int most)
+const struct rung_first *rungs_first(int way)
 {
-    const double epochs = epoch_s > 0 ? seconds / epoch_s : 0;
-    for (unsigned i = 0; most > 0 && i < sizeof(firsts) / sizeof(firsts[0]); i++) {
-        if (!(epochs >= firsts[i].epochs))
-            continue;
-        const int n = firsts[i].students < most ? firsts[i].students : most;
-        return (struct rung){n, seconds * (n > 1 ? firsts[i].share : 1)};
-    }
-    return (struct rung){0};
+    static const struct rung_first ways[] = {
+        {12, 6, 0.2}, {8, 4, 0.2}, {5, 4, 0.25}, {3, 4, 0.35}, {2, 2, 0.4}, {1, 2, 1},
+    };
+    return way >= 0 && way < (int)(sizeof(ways) / sizeof(ways[0])) ? &ways[way] : NULL;
 }
 
 struct rung rungs_next(int done, int active, double seconds)

@@ -14,9 +14,14 @@ struct rung {
     double seconds; /* of training, in all */
 };
 
-/* The first one. seconds: for all rungs together; epoch_s: of one epoch of a typical student; most:
- * students there are. */
-struct rung rungs_first(double seconds, double epoch_s, int most);
+/* Ways to begin, by falling ambition: students, and which share of all training time they get
+ * together. A way is possible when each of them can have `epochs` in it. */
+struct rung_first {
+    int students, epochs;
+    double share;
+};
+/* NULL behind the last. */
+const struct rung_first *rungs_first(int way);
 /* The one after `done` rungs, of which `active` students came, with `seconds` left for all. */
 struct rung rungs_next(int done, int active, double seconds);
 

@@ -18,11 +18,17 @@ static void near(double a, double b)
 
 /* ---- rungs ---- */
 
-/* What a race spends, and how many are in each rung. */
+/* What a race spends, all students alike, and how many are in each rung. */
 static int race(double seconds, double epoch_s, int students[4], double spent[4])
 {
-    struct rung r = rungs_first(seconds, epoch_s, 100);
-    int n = 0;
+    int n = 0, way = 0;
+    const struct rung_first *first;
+    while ((first = rungs_first(way++)) != NULL)
+        if (seconds * first->share >= epoch_s * first->epochs * first->students)
+            break;
+    if (!first)
+        return 0;
+    struct rung r = {first->students, seconds * first->share};
     double left = seconds;
     while (r.students > 0 && n < 4) {
         students[n] = r.students;
@@ -38,7 +44,7 @@ static void the_finals_get_half_of_two_hours(void **state)
     (void)state;
     int students[4];
     double spent[4];
-    assert_int_equal(race(6600, 14, students, spent), 3);
+    assert_int_equal(race(6600, 25, students, spent), 3);
     assert_int_equal(students[0], 8);
     assert_int_equal(students[1], 3);
     assert_int_equal(students[2], 1);
@@ -63,8 +69,22 @@ static void any_time_is_spent_to_the_end_and_no_more(void **state)
     }
     int students[4];
     double spent[4];
-    assert_int_equal(race(50, 14, students, spent), 0);
+    assert_int_equal(race(20, 14, students, spent), 0);
     assert_int_equal(race(-5, 14, students, spent), 0);
+}
+
+/* Each way is easier than the one before. */
+static void ways_to_begin_fall(void **state)
+{
+    (void)state;
+    int n = 1;
+    for (; rungs_first(n); n++) {
+        const struct rung_first *a = rungs_first(n - 1), *b = rungs_first(n);
+        assert_true(b->students < a->students);
+        assert_true(b->students * b->epochs / b->share < a->students * a->epochs / a->share);
+    }
+    assert_int_equal(rungs_first(n - 1)->students, 1);
+    assert_null(rungs_first(-1));
 }
 
 static void nobody_runs_alone_twice(void **state)
@@ -138,6 +158,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_finals_get_half_of_two_hours),
         cmocka_unit_test(any_time_is_spent_to_the_end_and_no_more),
+        cmocka_unit_test(ways_to_begin_fall),
         cmocka_unit_test(nobody_runs_alone_twice),
         cmocka_unit_test(epochs_are_shared_evenly),
         cmocka_unit_test(a_power_law_is_found_and_carried_on),
