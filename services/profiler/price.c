@@ -121,7 +121,7 @@ static size_t open_some(struct pricing *p, size_t next, struct open *o)
 static int keep(struct pricing *p, struct priced *piece, const struct piece_time *time,
                 struct err *err)
 {
-    piece->time = *time;
+    piece->time = (struct piece_time){latency_round(time->us), latency_round(time->rest)};
     int r = latency_put(&p->table, piece->rest_key, time->rest, err);
     return r < 0 ? r : latency_put(&p->table, piece->key, time->us, err);
 }
