@@ -5,6 +5,7 @@
 #include "services/profiler/piece.h"
 #include "services/profiler/profiler.h"
 #include "services/profiler/timing.h"
+#include "shared/base/failpoint.h"
 #include "shared/base/str.h"
 #include "shared/work/state.h"
 
@@ -138,6 +139,8 @@ static int measure_unknown(struct pricing *p, struct err *err)
         r = piece_time_all(o.benches, o.n, p->task, times, err);
         for (int i = 0; r == 0 && i < o.n; i++)
             r = keep(p, o.pieces[i], &times[i], err);
+        if (r == 0)
+            r = failpoint("profiler.priced", err);
         if (r < 0)
             return r;
     }
