@@ -5,6 +5,7 @@
 #include "services/profiler/piece.h"
 #include "services/profiler/profiler.h"
 #include "services/profiler/timing.h"
+#include "shared/base/failpoint.h"
 #include "shared/base/str.h"
 #include "shared/work/state.h"
 
@@ -121,7 +122,7 @@ static size_t open_some(struct pricing *p, size_t next, struct open *o)
 static int keep(struct pricing *p, struct priced *piece, const struct piece_time *time,
                 struct err *err)
 {
-    piece->time = *time;
+    piece->time = (struct piece_time){latency_round(time->us), latency_round(time->rest)};
     int r = latency_put(&p->table, piece->rest_key, time->rest, err);
     return r < 0 ? r : latency_put(&p->table, piece->key, time->us, err);
 }
@@ -138,6 +139,8 @@ static int measure_unknown(struct pricing *p, struct err *err)
         r = piece_time_all(o.benches, o.n, p->task, times, err);
         for (int i = 0; r == 0 && i < o.n; i++)
             r = keep(p, o.pieces[i], &times[i], err);
+        if (r == 0)
+            r = failpoint("profiler.priced", err);
         if (r < 0)
             return r;
     }

@@ -1,5 +1,6 @@
 #include "services/profiler/timing.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,6 +24,11 @@ int latency_get(const struct latency_table *table, const char *key, double *ret_
     if (r < 0 || !text)
         return r;
     return str_parse_f64(text, ret_us, err);
+}
+
+double latency_round(double us)
+{
+    return round(us * 1000) / 1000;
 }
 
 int latency_put(const struct latency_table *table, const char *key, double us, struct err *err)

@@ -12,6 +12,8 @@ void latency_table_init(struct latency_table *table, struct queue *queue, int th
 /* Microseconds kept under the key (of [ -~]+); 0: none. */
 int latency_get(const struct latency_table *table, const char *key, double *ret_us,
                 struct err *err);
+/* What is put has three digits behind the point: latency_round(us) is what comes back. */
+double latency_round(double us);
 int latency_put(const struct latency_table *table, const char *key, double us, struct err *err);
 
 struct timing_options {

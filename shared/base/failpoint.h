@@ -17,6 +17,7 @@
  *     work.before_handle  nothing remembered was found, the handler is next
  *     work.before_complete  the handler is done and what it gave is remembered
  *     trainer.kept        the state of a training run or a teacher has gone into the store
+ *     profiler.priced     prices of some pieces have gone into the latency table
  *     work.after_complete the queue has taken the completion
  */
 #include <stdbool.h>

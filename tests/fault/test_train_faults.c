@@ -1,6 +1,6 @@
 /* Training by the trainer's own program: whatever happens to it on the way, the network that comes
  * out is the same, bit for bit (its artifact has the same name). */
-#include "tests/support/redis_work.h"
+#include "tests/support/redis_ask.h"
 
 #include <math.h>
 
@@ -75,45 +75,14 @@ static void end(struct store *store)
 
 /* ---- a job of one task, whose result comes back to this test ---- */
 
-static struct task *claim(struct on_redis *on)
-{
-    const char *const queues[] = {"tester"};
-    struct task *task = NULL;
-    OK(queue_claim(on->q, queues, 1, "test", 600000, 120000, &task, err));
-    assert_non_null(task);
-    return task;
-}
-
 static void put(struct on_redis *on, const char *job, const char *kind, const void *message)
 {
-    _cleanup_(freep) void *payload = NULL;
-    size_t bytes = 0;
-    job_put(on, job, "begin", "");
-    _cleanup_(task_freep) struct task *task = claim(on);
-    OK(message_pack(message, &payload, &bytes, err));
-    const struct task_spec train = {
-        .queue = "trainer", .kind = kind, .payload = payload, .payload_bytes = bytes};
-    const struct task_spec last = {.queue = "tester", .kind = "end", .payload = ""};
-    const struct follow follow = {.tasks = &train, .n_tasks = 1, .continuation = &last};
-    OK(queue_complete(on->q, task, "", 0, &follow, err));
-}
-
-/* The result, freed by the caller. */
-static void *get(struct on_redis *on, const ProtobufCMessageDescriptor *type)
-{
-    _cleanup_(task_freep) struct task *task = claim(on);
-    void *message = NULL;
-    assert_int_equal(task->n_results, 1);
-    if (!task->results[0])
-        fail_msg("%s", task->failures[0]);
-    OK(message_unpack(type, task->results[0], task->result_bytes[0], &message, err));
-    OK(queue_job_finish(on->q, task, "", 0, err));
-    return message;
+    ask_put(on, job, "trainer", kind, message);
 }
 
 static Hone__V1__TrainResult *get_trained(struct on_redis *on)
 {
-    return get(on, &hone__v1__train_result__descriptor);
+    return ask_get(on, &hone__v1__train_result__descriptor);
 }
 
 static Hone__V1__TrainResult *train(struct on_redis *on, const char *job, const struct asked *q)
@@ -332,7 +301,7 @@ static void a_teachers_answers_are_asked_for_once(void **state)
     teach.settings = &q.settings;
     put(on, "J1", "teach", &teach);
     _cleanup_(message_freep) Hone__V1__TeachResult *taught =
-        get(on, &hone__v1__teach_result__descriptor);
+        ask_get(on, &hone__v1__teach_result__descriptor);
     assert_int_equal(taught->views, 2);
     assert_int_equal(taught->samples, DRAWN_TRAIN - 48);
     assert_true(taught->images_per_second > 0);
@@ -369,7 +338,7 @@ static void features_are_learned_from_a_teacher_that_runs_along(void **state)
 static void refused(struct on_redis *on, const char *job, const struct asked *q, const char *why)
 {
     put(on, job, "train", &q->task);
-    _cleanup_(task_freep) struct task *task = claim(on);
+    _cleanup_(task_freep) struct task *task = ask_claim(on);
     assert_null(task->results[0]);
     assert_true(str_starts_with(task->failures[0], "trainer train: "));
     if (!strstr(task->failures[0], why))

@@ -1,0 +1,200 @@
+/* Task "price" of the profiler, with the latency table in a real Redis. */
+#include "tests/support/quant_task.h"
+
+#include "services/profiler/piece.h"
+#include "services/profiler/profiler.h"
+#include "services/profiler/timing.h"
+#include "shared/design/design.h"
+#include "tests/support/redis_both.h"
+
+typedef Hone__V1__PriceTask__Piece piece_message;
+
+static struct job job;
+
+static piece_message piece(const char *text, uint64_t channels, uint64_t side)
+{
+    piece_message p = HONE__V1__PRICE_TASK__PIECE__INIT;
+    p.text = (char *)text;
+    p.channels = channels;
+    p.height = p.width = side;
+    p.outputs = 10;
+    return p;
+}
+
+static int ask(struct on_redis *on, piece_message *pieces, size_t n, struct err *err)
+{
+    Hone__V1__PriceTask task = HONE__V1__PRICE_TASK__INIT;
+    piece_message **list = calloc(n, sizeof(*list));
+    assert_non_null(list);
+    for (size_t i = 0; i < n; i++)
+        list[i] = &pieces[i];
+    task.pieces = list;
+    task.n_pieces = n;
+    job.queue = on->q;
+    int rc = job_run(&job, profiler_price, &task, err);
+    free(list);
+    return rc;
+}
+
+static Hone__V1__PriceResult *prices(struct on_redis *on, piece_message *pieces, size_t n)
+{
+    struct err err = {0};
+    if (ask(on, pieces, n, &err) < 0)
+        fail_msg("%s", err.message);
+    Hone__V1__PriceResult *result = job_result(&job, &hone__v1__price_result__descriptor);
+    assert_int_equal(result->n_us, n);
+    assert_string_equal(result->cpu, nn_cpu());
+    assert_string_equal(result->isa, nn_isa());
+    assert_true(result->floor_us >= 0);
+    return result;
+}
+
+static void a_known_piece_is_not_measured_again(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message some[] = {piece("conv:16", 3, 16), piece("residual:16*1", 16, 16),
+                            piece("residual:16", 16, 16), piece("head", 16, 16),
+                            piece("residual:16:s1", 16, 16)};
+    some[0].first = true;
+    Hone__V1__PriceResult *a = prices(on, some, 5), *b = prices(on, some, 5);
+    for (int i = 0; i < 5; i++)
+        assert_true(a->us[i] > 0 && a->us[i] == b->us[i]);
+    assert_true(a->us[1] == a->us[2] && a->us[2] == a->us[4]); /* one piece, said differently */
+    assert_int_equal(a->reused, 0);
+    assert_int_equal(b->reused, 5);
+    assert_true(a->floor_us == b->floor_us);
+    message_free(a);
+    message_free(b);
+}
+
+static void prices_come_from_the_table_of_this_hardware(void **state)
+{
+    struct on_redis *on = *state;
+    struct latency_table table;
+    _cleanup_(freep) char *key = NULL;
+    const struct piece_place place = {.text = "conv:8:k3",
+                                      .channels = 24,
+                                      .height = 7,
+                                      .width = 5,
+                                      .outputs = 99,
+                                      .batch = 1,
+                                      .threads = 1};
+    JOB_OK(piece_key(&place, &key, err));
+    latency_table_init(&table, on->q, 1);
+    JOB_OK(latency_put(&table, key, 1234.5, err));
+    piece_message one = piece("conv:8:s1", 24, 7);
+    one.width = 5;
+    one.outputs = 0; /* is not its business */
+    Hone__V1__PriceResult *r = prices(on, &one, 1);
+    assert_true(r->us[0] == 1234.5 && r->reused == 1);
+    message_free(r);
+}
+
+static void what_cannot_be_built_has_no_price(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message some[] = {
+        piece("conv:16", 16, 8),      piece("no such piece", 16, 8), piece("", 16, 8),
+        piece("conv:8:s9", 16, 8),    piece("conv:8", 0, 8),         piece("conv:8", UINT64_MAX, 8),
+        piece("conv:8", 16, 1 << 30), piece("head", 16, 8),          piece("conv:99999", 16, 8),
+        piece("head conv", 16, 8)};
+    some[7].outputs = 0;
+    Hone__V1__PriceResult *r = prices(on, some, 10);
+    assert_true(r->us[0] > 0);
+    for (int i = 1; i < 10; i++)
+        assert_true(r->us[i] == 0);
+    message_free(r);
+    r = prices(on, some, 0);
+    assert_true(r->floor_us == 0);
+    message_free(r);
+}
+
+static void every_type_has_a_price_anywhere(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message some[64];
+    size_t n = 0;
+    for (const char *const *type = design_types(); *type; type++) {
+        for (int i = 0; i < 2; i++) {
+            some[n] = piece(*type, i ? 24 : 1, 10);
+            some[n].height = i ? 3 : 49;
+            some[n++].first = i == 0;
+        }
+    }
+    some[n++] = piece("separable:32:s2:k5:se", 24, 6);
+    some[n++] = piece("conv:32:pool", 24, 6);
+    some[n++] = piece("bottleneck:64:s2", 24, 6);
+    some[n++] = piece("rep:24*2 residual:32:s2", 24, 6);
+    Hone__V1__PriceResult *r = prices(on, some, n);
+    for (size_t i = 0; i < n; i++)
+        if (!(r->us[i] > 0))
+            fail_msg("'%s' has no price", some[i].text);
+    message_free(r);
+}
+
+static void a_cancelled_task_ends(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message one = piece("conv:40", 40, 40);
+    struct err err = {0};
+    job.running.cancelled = true;
+    assert_int_equal(ask(on, &one, 1, &err), -ERR_CANCELLED);
+    job.running.cancelled = false;
+}
+
+static void without_a_table_there_are_no_prices(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message one = piece("conv:8", 8, 8);
+    struct err err = {0};
+    struct queue *kept = on->q;
+    test_redis_kill(&on->redis);
+    on->q = on_redis_open(on, 50);
+    assert_int_equal(ask(on, &one, 1, &err), -ERR_UNAVAILABLE);
+    queue_close(on->q);
+    on->q = kept;
+}
+
+static void keys_say_what_prices_depend_on(void **state)
+{
+    (void)state;
+    const struct piece_place place = {.text = "conv:32",
+                                      .channels = 3,
+                                      .height = 4,
+                                      .width = 5,
+                                      .outputs = 6,
+                                      .batch = 1,
+                                      .threads = 1};
+    struct piece_place other[6];
+    _cleanup_(freep) char *key = NULL;
+    JOB_OK(piece_key(&place, &key, err));
+    for (int i = 0; i < 6; i++)
+        other[i] = place;
+    other[0].channels = 4;
+    other[1].height = 5;
+    other[2].width = 4;
+    other[3].batch = 2;
+    other[4].first = true;
+    other[5].text = "conv:32:s2";
+    for (int i = 0; i < 6; i++) {
+        _cleanup_(freep) char *text = NULL;
+        JOB_OK(piece_key(&other[i], &text, err));
+        assert_string_not_equal(text, key);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_known_piece_is_not_measured_again),
+        cmocka_unit_test(prices_come_from_the_table_of_this_hardware),
+        cmocka_unit_test(what_cannot_be_built_has_no_price),
+        cmocka_unit_test(every_type_has_a_price_anywhere),
+        cmocka_unit_test(a_cancelled_task_ends),
+        cmocka_unit_test(keys_say_what_prices_depend_on),
+        cmocka_unit_test(without_a_table_there_are_no_prices),
+    };
+    const int failed = ON_REDIS_RUN("price", tests);
+    job_forget(&job);
+    return failed;
+}
