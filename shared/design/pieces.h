@@ -17,9 +17,9 @@ struct pieces {
 
 struct piece_type {
     const char *name;
-    const char *summary;            /* one line for people */
-    bool pools, attends, head;      /* which options it knows; whether it ends networks */
-    int usual_kernel, usual_expand; /* 0: it has no such option */
+    const char *summary;              /* one line for people */
+    bool pools, attends, head;        /* which options it knows; whether it ends networks */
+    int usual_kernel, usual_expand;   /* 0: it has no such option */
     /* Appends the piece to the network. */
     int (*build)(const struct piece *piece, struct pieces *p, struct err *err);
 };
