@@ -186,6 +186,30 @@ static void the_best_so_far_stays_in_sight(void **state)
     free(s.text);
 }
 
+static void a_student_that_was_not_proved_is_shown_without_a_drop(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(&s.screen,
+                 "{\"type\":\"best\",\"name\":\"student-3\",\"p50_us\":30,\"speedup_fp32\":"
+                 "12.5,\"metric\":\"top1\",\"value\":0.9312,\"part\":\"search\"}");
+    end(&s);
+    assert_shown(&s, "student-3: 30 us, 12.50x the original, top1 93.12 % (search part)\n");
+    free(s.text);
+}
+
+static void a_result_of_a_job_that_goes_on_is_shown(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(&s.screen, "{\"type\":\"result\",\"final\":false,\"verdict\":\"Twice as fast.\"}");
+    end(&s);
+    assert_string_equal(s.text, "  result so far                Twice as fast.\n");
+    free(s.text);
+}
+
 static void an_event_of_a_type_not_known_is_shown_as_it_stands(void **state)
 {
     (void)state;
@@ -310,6 +334,8 @@ int main(void)
         cmocka_unit_test(a_stage_that_falls_silent_is_forgotten),
         cmocka_unit_test(more_stages_than_places_do_no_harm),
         cmocka_unit_test(the_best_so_far_stays_in_sight),
+        cmocka_unit_test(a_student_that_was_not_proved_is_shown_without_a_drop),
+        cmocka_unit_test(a_result_of_a_job_that_goes_on_is_shown),
         cmocka_unit_test(an_event_of_a_type_not_known_is_shown_as_it_stands),
         cmocka_unit_test(what_was_reused_is_named),
         cmocka_unit_test(control_characters_do_not_reach_the_terminal),
