@@ -102,7 +102,7 @@ static int optimize(const struct request *q)
 static int run(const struct cli_command *self, int argc, char **argv)
 {
     _cleanup_(request_release) struct request q = {
-        .objective = "latency", .max_drop = 1.0, .threads = 1, .batch = 1};
+        .objective = "latency", .max_drop = 1.0, .budget_s = 7200, .threads = 1, .batch = 1};
     const struct cli_option options[] = {
         {.name = "data",
          .value = "DATA",
@@ -141,7 +141,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .kind = CLI_SECONDS,
          .to = &q.budget_s,
          .max = 2592000,
-         .help = "stop improving after this time, such as 90s, 15m, 2h (default: none)"},
+         .help = "time for the whole job, such as 90s, 15m, 8h (default: 2h)"},
         {.name = "threads",
          .value = "N",
          .kind = CLI_INT,

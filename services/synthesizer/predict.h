@@ -13,7 +13,7 @@ struct learned {
 
 /* The exponent g of error ~ epochs^-g over all students with two runs and more: the median of their
  * last two; PREDICT_EXPONENT where there are none. Between 0 and 1. */
-#define PREDICT_EXPONENT 0.2
+#define PREDICT_EXPONENT 0.3
 double predict_exponent(const struct learned *students, int n);
 
 /* The error after `epochs` in all: the last one, carried on by the power law. n >= 1. */

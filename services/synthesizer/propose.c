@@ -205,7 +205,8 @@ int affordable(struct work_task *task, job_state *state, budget_fn *allows, int 
     int r = state_time(task, &elapsed, &left, err);
     if (r < 0)
         return r;
-    *ret = allows(elapsed, left, most);
+    /* Steps at the end take no longer for all the training before them. */
+    *ret = allows(state->reserve_s > 0 ? fmin(elapsed, state->reserve_s) : elapsed, left, most);
     if (*ret == most)
         return 0;
     r = state_decide(state, err, "budget: %.0f s after %.0f s, at most %d %s", left, elapsed, *ret,

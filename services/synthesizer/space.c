@@ -351,16 +351,23 @@ static int best_of(const struct space *space, const char *family, double limit_u
 int space_enrol(const struct space *space, double slowest_us, double fastest_us, int most, int *ret)
 {
     const int n_families = (int)COUNT(families);
-    int steps = (most + n_families - 1) / n_families, n = 0;
+    int steps = (most + n_families - 1) / n_families, n = 0, family = 0;
     if (!(slowest_us > fastest_us && fastest_us > 0) || most < 1)
         return 0;
+    if (steps < 2)
+        steps = 2;
     const double ratio = pow(fastest_us / slowest_us, 1.0 / steps);
     double limit = slowest_us;
-    for (int step = 0; step < steps; step++, limit *= ratio)
-        for (int f = 0; f < n_families && n < most; f++) {
-            const int best = best_of(space, families[f].name, limit, limit * ratio);
+    for (int step = 0; step < steps; step++, limit *= ratio) {
+        const int share = (step + 1) * most / steps - step * most / steps;
+        int taken = 0;
+        for (int f = 0; f < n_families && taken < share; f++, family++) {
+            const char *name = families[family % n_families].name;
+            const int best = best_of(space, name, limit, limit * ratio);
             if (best >= 0)
                 ret[n++] = best;
+            taken += best >= 0;
         }
+    }
     return n;
 }

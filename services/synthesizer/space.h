@@ -40,7 +40,8 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
 /* us: of each piece, in order. */
 void space_price(struct space *space, const double *us, double floor_us);
 
-/* Up to `most` students between the two times, spread over times (geometrically) and families:
- * of each, the one of most capacity. Their indices, slowest first; returns how many. */
+/* Up to `most` students between the two times, spread over times (two steps at least, by equal
+ * factors) and families in turn: of each, the one of most capacity. Their indices, slowest first;
+ * returns how many. */
 int space_enrol(const struct space *space, double slowest_us, double fastest_us, int most,
                 int *ret);
