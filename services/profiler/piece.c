@@ -9,8 +9,10 @@
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
 
-#define NARROW 3
-#define BEFORE 2      /* neighbours before a piece */
+#define BEFORE 2 /* pieces before the one that is timed */
+#define BEHIND 3
+#define NARROW 3      /* channels of the first and the last */
+#define SHRINK 4      /* stride of the last but one */
 #define TRIAL_SIDE 64 /* of pictures that show whether a piece shrinks them */
 #define LEAST_TURNS 6
 #define MOST_TURNS 256
@@ -64,13 +66,18 @@ static int neighbour(const struct piece *piece, int64_t width, struct arena *are
     return 0;
 }
 
+static int64_t least_of(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* The pieces between their neighbours; `ends`: of the pieces before, of the whole behind. The ends
- * of the whole are narrow: float numbers there, which are slow, shall steer nothing. */
+ * of the whole are narrow, and few numbers are float: what is slow there shall steer nothing. */
 static int put_in_place(const struct piece_place *place, struct design_ends *ends,
                         const struct design *own, struct arena *arena, struct design *ret,
                         struct err *err)
 {
-    struct piece *pieces = arena_alloc(arena, (size_t)own->n + BEFORE + 2, sizeof(*pieces));
+    struct piece *pieces = arena_alloc(arena, (size_t)own->n + BEFORE + BEHIND, sizeof(*pieces));
     struct design_ends out;
     int n = 0;
     int r = pieces ? design_shape_at(own, ends, own->n, &out, err) : err_oom(err, "a piece");
@@ -82,8 +89,11 @@ static int put_in_place(const struct piece_place *place, struct design_ends *end
         pieces[n++] = own->pieces[i];
     if (r == 0 && !ends_network(own))
         r = neighbour(&own->pieces[own->n - 1], out.channels, arena, &pieces[n++], err);
-    if (r == 0 && !ends_network(own))
+    for (int i = 0; r == 0 && i < 2 && !ends_network(own); i++) {
         r = convolution(NARROW, arena, &pieces[n++], err);
+        if (r == 0 && i == 0)
+            pieces[n - 1].stride = (int)least_of(SHRINK, least_of(out.height, out.width));
+    }
     if (!place->first)
         ends->channels = NARROW;
     *ret = (struct design){.n = n, .pieces = pieces};
@@ -133,7 +143,8 @@ static void find_own(const struct piece_place *place, const struct design *own,
     for (int i = 0; i < plan_n_steps(b->plan); i++) {
         const char *name = plan_step(b->plan, i)->layer;
         const int64_t piece = piece_of(name);
-        b->own[i] = piece > 0 ? piece >= begin && piece < begin + own->n
+        const bool enters = piece == begin - 1 && plan_step(b->plan, i)->kind == STEP_CONVERT;
+        b->own[i] = piece > 0 ? (piece >= begin && piece < begin + own->n) || enters
                               : (place->first && str_starts_with(name, "input")) ||
                                     (ends_network(own) && str_starts_with(name, "output"));
     }

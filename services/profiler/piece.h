@@ -4,8 +4,8 @@
  *
  * A piece is timed where it would stand: between two like it, which give it 8-bit values and take
  * such values from it, in the layouts that this kind of layer likes. What counts are the times of
- * the piece's own steps, conversions of what it computes included. The network's input is converted
- * by who reads it first, its answers by the head.
+ * the piece's own steps, conversions of what it reads and computes included. The network's input is
+ * converted by who reads it first, its answers by the head.
  */
 #include "shared/base/err.h"
 #include <stdbool.h>
