@@ -4,7 +4,8 @@
  * Every layer has variants: pairs of layouts (of what it reads and of what it writes), each with
  * its fastest implementation and a time. Variants that do not fit each other cost conversions.
  * Starting from networks that are all of one layout, single layers change their variant as long as
- * that makes the whole cheaper; the cheapest end wins.
+ * that makes the whole cheaper; the cheapest end wins, and takes over parts of the others where
+ * that makes it cheaper still.
  */
 #include <math.h>
 #include <stdio.h>
@@ -397,23 +398,87 @@ static void descend(struct chooser *c)
     }
 }
 
+static void save(const struct chooser *c, int *chosen)
+{
+    for (int at = 0; at < c->plan->n_layers; at++)
+        chosen[at] = c->variants[at].chosen;
+}
+
+static void load(struct chooser *c, const int *chosen)
+{
+    for (int at = 0; at < c->plan->n_layers; at++)
+        c->variants[at].chosen = chosen[at];
+}
+
+/* ---- crossing ---- */
+
+/* Takes over the choices of another network, layer by layer from the front (or from the back), and
+ * stops where the whole was cheapest on the way. No single layer leaves a layout that its
+ * neighbours have; half a network does. True when that is cheaper than what was `now`. */
+static bool cross(struct chooser *c, const int *now, const int *other, bool from_back)
+{
+    const int n = c->plan->n_layers;
+    const double before = total_cost(c);
+    double change = 0, least = 0;
+    int taken = 0;
+    for (int i = 0; i < n; i++) {
+        const int at = from_back ? n - 1 - i : i;
+        if (c->variants[at].chosen != other[at]) {
+            change -= layer_cost(c, at);
+            c->variants[at].chosen = other[at];
+            change += layer_cost(c, at);
+        }
+        if (change < least) {
+            least = change;
+            taken = i + 1;
+        }
+    }
+    for (int i = taken; i < n; i++) {
+        const int at = from_back ? n - 1 - i : i;
+        c->variants[at].chosen = now[at];
+    }
+    if (taken > 0 && total_cost(c) < before * 0.999)
+        return true;
+    load(c, now);
+    return false;
+}
+
+/* From the cheapest of the ends, `now`, for as long as parts of other ends make it cheaper. */
+static void cross_all(struct chooser *c, int *now, const int *ends)
+{
+    bool changed = true;
+    load(c, now);
+    for (int sweep = 0; sweep < MOST_SWEEPS && changed; sweep++) {
+        changed = false;
+        for (int i = 0; i < 2 * LAYOUT_COUNT; i++) {
+            if (!cross(c, now, ends + (int64_t)(i / 2) * c->plan->n_layers, i % 2))
+                continue;
+            descend(c);
+            save(c, now);
+            changed = true;
+        }
+    }
+}
+
 static int choose(struct chooser *c, struct err *err)
 {
-    int n = c->plan->n_layers;
+    const int n = c->plan->n_layers;
     _cleanup_(freep) int *kept = mem_calloc((size_t)n, sizeof(*kept));
-    if (!kept)
+    _cleanup_(freep) int *ends = mem_calloc((size_t)n * LAYOUT_COUNT, sizeof(*ends));
+    if (!kept || !ends)
         return err_oom(err, "layouts");
     double least = INFINITY;
     for (enum layout layout = LAYOUT_PLAIN; layout < LAYOUT_COUNT; layout++) {
         start_from(c, layout);
         descend(c);
+        save(c, ends + (int64_t)layout * n);
         double cost = total_cost(c);
         if (cost >= least)
             continue;
         least = cost;
-        for (int i = 0; i < n; i++)
-            kept[i] = c->variants[i].chosen;
+        save(c, kept);
     }
+    cross_all(c, kept, ends);
     for (int i = 0; i < n; i++)
         c->plan->layers[i].chosen = c->variants[i].items[kept[i]];
     return 0;
