@@ -23,6 +23,7 @@
 #define MAX_BUDGET_S (30.0 * 24 * 3600)
 #define MAX_PATH 4000
 #define MAX_TITLE 120
+#define MAX_SPACE 64
 #define DEFAULT_DROP 1.0
 
 static bool only_of(const char *text, const char *more)
@@ -82,7 +83,9 @@ static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
 /* A list of what may change, with commas; the precision always may. */
 static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
 {
-    static const char *const known[] = {"precision", "students", "blocks"};
+    static const char *const known[] = {"precision", "students"};
+    if (strlen(spec->space) > MAX_SPACE)
+        return err_set(err, ERR_INVALID_ARGUMENT, "space of more than %d bytes", MAX_SPACE);
     for (const char *p = spec->space; *p;) {
         const size_t n = strcspn(p, ",");
         bool found = false;
@@ -90,7 +93,7 @@ static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
             found |= strlen(known[i]) == n && strncmp(p, known[i], n) == 0;
         if (!found || (p[n] == ',' && !p[n + 1]))
             return err_set(err, ERR_INVALID_ARGUMENT,
-                           "space '%.80s': not a list of precision, students, blocks", spec->space);
+                           "space '%.80s': not a list of precision, students", spec->space);
         p += n + (p[n] == ',');
     }
     if (!spec_space_has(spec, "precision"))

@@ -38,7 +38,7 @@ size_t piece_memory(const struct piece_bench *bench);       /* bytes */
 /* Times the pieces in turns, again and again, so that what disturbs the machine for a while
  * disturbs a few turns of all; the medians of the quieter half of the turns count. Some 20 ms for
  * each piece, half a second at least. `task` (NULL: nobody) is asked after each turn whether to go
- * on. */
+ * on. One that fails to run has the time 0. */
 struct work_task;
 int piece_time_all(struct piece_bench *const *benches, int n, struct work_task *task,
                    struct piece_time *ret, struct err *err);

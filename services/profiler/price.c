@@ -5,6 +5,7 @@
 #include "services/profiler/piece.h"
 #include "services/profiler/profiler.h"
 #include "services/profiler/timing.h"
+#include "shared/base/clock.h"
 #include "shared/base/failpoint.h"
 #include "shared/base/str.h"
 #include "shared/work/state.h"
@@ -25,6 +26,7 @@ struct pricing {
     struct latency_table table;
     size_t n;
     struct priced *pieces;
+    int64_t begin_ns;
     size_t *unknown; /* indices of pieces, no key twice */
     size_t n_unknown;
 };
@@ -103,6 +105,11 @@ static void open_release(struct open *o)
         piece_close(o->benches[i]);
 }
 
+static bool is_late(const struct pricing *p)
+{
+    return p->q->seconds > 0 && (double)(clock_now_ns(NULL) - p->begin_ns) > p->q->seconds * 1e9;
+}
+
 /* Takes pieces from `next` on until the open ones are enough; returns the index behind. */
 static size_t open_some(struct pricing *p, size_t next, struct open *o)
 {
@@ -113,7 +120,7 @@ static size_t open_some(struct pricing *p, size_t next, struct open *o)
             continue;
         bytes += piece_memory(o->benches[o->n]);
         o->pieces[o->n++] = piece;
-        if (work_check(p->task, NULL) < 0)
+        if (work_check(p->task, NULL) < 0 || is_late(p))
             break; /* whoever asks next says why */
     }
     return next;
@@ -129,7 +136,7 @@ static int keep(struct pricing *p, struct priced *piece, const struct piece_time
 
 static int measure_unknown(struct pricing *p, struct err *err)
 {
-    for (size_t next = 0; next < p->n_unknown;) {
+    for (size_t next = 0; next < p->n_unknown && !is_late(p);) {
         _cleanup_(open_release) struct open o = {0};
         struct piece_time times[MOST_OPEN];
         int r = work_progress(p->task, "price", (double)next, (double)p->n_unknown, "pieces", err);
@@ -138,7 +145,7 @@ static int measure_unknown(struct pricing *p, struct err *err)
         next = open_some(p, next, &o);
         r = piece_time_all(o.benches, o.n, p->task, times, err);
         for (int i = 0; r == 0 && i < o.n; i++)
-            r = keep(p, o.pieces[i], &times[i], err);
+            r = times[i].us > 0 ? keep(p, o.pieces[i], &times[i], err) : 0; /* it cannot run */
         if (r == 0)
             r = failpoint("profiler.priced", err);
         if (r < 0)
@@ -196,6 +203,7 @@ int profiler_price(struct work_task *task, struct work_output *out, struct err *
     int r = work_payload(task, &hone__v1__price_task__descriptor, (ProtobufCMessage **)&p.q, err);
     if (r < 0)
         return r;
+    p.begin_ns = clock_now_ns(NULL);
     latency_table_init(&p.table, task->queue, p.q->threads ? (int)p.q->threads : 1);
     r = price_all(&p, err);
     if (r == 0)

@@ -115,7 +115,10 @@ int synthesizer_promote(struct work_task *task, struct work_output *out, struct 
     n = race_active(state, list);
     for (size_t i = 0; i < n; i++)
         prospects[i].student = list[i];
-    const struct rung next = rungs_next((int)state->rung, (int)n, seconds);
+    double spent = 0;
+    for (size_t i = 0; i < n; i++)
+        spent = fmax(spent, list[i]->seconds);
+    const struct rung next = rungs_next((int)state->rung, (int)n, seconds, spent);
     if (rc == 0)
         rc = weigh(state, fmax(seconds, 0), next.students, prospects, n, err);
     if (rc == 0)

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -13,7 +14,6 @@
 #define MAC_PER_S 4e10        /* of training on a core, where none has been measured */
 #define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
-#define RATE_FIELD "mac_per_s"
 #define MOST_BUILT 3
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
@@ -48,28 +48,47 @@ int race_keep_reserve(struct work_task *task, job_state *state, struct err *err)
     return rc;
 }
 
+/* Of trainers like this process: pools are of one kind. */
+static const char *rate_field(const struct work_task *task, char text[48])
+{
+    snprintf(text, 48, "mac_per_s %dt%s", task->threads,
+             __builtin_cpu_supports("avx512bf16") ? " bf16" : "");
+    return text;
+}
+
 int race_rate(struct work_task *task, double *ret, struct err *err)
 {
+    char field[48];
     _cleanup_(freep) char *text = NULL;
     *ret = task->threads * (__builtin_cpu_supports("avx512bf16") ? BF16_MAC_PER_S : MAC_PER_S);
-    int rc = queue_table_get(task->queue, RATE_TABLE, RATE_FIELD, &text, err);
+    int rc = queue_table_get(task->queue, RATE_TABLE, rate_field(task, field), &text, err);
     return rc < 0 || !text ? rc : str_parse_f64(text, ret, err);
 }
 
-/* From the student that was trained last. */
+static int ascending(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+/* The median of this job's students. */
 int race_keep_rate(struct work_task *task, const job_state *state, struct err *err)
 {
-    for (size_t i = state->n_students; i > 0; i--) {
-        const job_student *s = state->students[i - 1];
+    char field[48], text[32];
+    _cleanup_(freep) double *rates = mem_calloc(state->n_students + 1, sizeof(*rates));
+    size_t n = 0;
+    if (!rates)
+        return err_oom(err, "students");
+    for (size_t i = 0; i < state->n_students; i++) {
+        const job_student *s = state->students[i];
         const double epoch_s = students_epoch_s(state, s, INFINITY);
-        if (!(s->n_epochs > 0 && epoch_s > 0))
-            continue;
-        char text[32];
-        snprintf(text, sizeof(text), "%.4g",
-                 3 * (double)s->macs * (double)state->data->n_train / epoch_s);
-        return queue_table_put(task->queue, RATE_TABLE, RATE_FIELD, text, err);
+        if (s->n_epochs > 0 && epoch_s > 0)
+            rates[n++] = 3 * (double)s->macs * (double)state->data->n_train / epoch_s;
     }
-    return 0;
+    if (n == 0)
+        return 0;
+    qsort(rates, n, sizeof(*rates), ascending);
+    snprintf(text, sizeof(text), "%.4g", rates[n / 2]);
+    return queue_table_put(task->queue, RATE_TABLE, rate_field(task, field), text, err);
 }
 
 /* ---- what to beat ---- */
@@ -95,11 +114,20 @@ double race_error_limit(const job_state *state)
 
 /* ---- the end: those that were trained are built ---- */
 
-static int by_error(const void *pa, const void *pb)
+struct built {
+    job_student *student;
+    bool keeps; /* the limit, as far as is known */
+};
+
+/* Those that keep the limit by their time, then the others by their error. */
+static int by_promise(const void *pa, const void *pb)
 {
-    const job_student *a = *(job_student *const *)pa, *b = *(job_student *const *)pb;
-    const double x = students_error(a), y = students_error(b);
-    return x != y ? (x < y ? -1 : 1) : a < b ? -1 : a > b;
+    const struct built *a = pa, *b = pb;
+    if (a->keeps != b->keeps)
+        return a->keeps ? -1 : 1;
+    const double x = a->keeps ? a->student->predicted_us : students_error(a->student);
+    const double y = b->keeps ? b->student->predicted_us : students_error(b->student);
+    return x != y ? (x < y ? -1 : 1) : strcmp(a->student->name, b->student->name);
 }
 
 static int ask_build(struct work_output *out, job_state *state, job_student *student,
@@ -115,20 +143,32 @@ static int ask_build(struct work_output *out, job_state *state, job_student *stu
     return work_follow(out, "exporter", "build", &build.base, err);
 }
 
+/* Those of the last two rungs. */
+static size_t list_built(const job_state *state, struct built *list)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < state->n_students; i++) {
+        job_student *s = state->students[i];
+        if (s->rungs > 0 && s->rungs + 1 >= state->rung)
+            list[n++] = (struct built){s, students_error(s) <= race_error_limit(state)};
+    }
+    qsort(list, n, sizeof(*list), by_promise);
+    return n < MOST_BUILT ? n : MOST_BUILT;
+}
+
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
 {
     job_state *state = stage->state;
-    _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
-    size_t n = 0;
-    int rc = list ? 0 : err_oom(err, "students");
-    for (size_t i = 0; rc == 0 && i < state->n_students; i++)
-        if (state->students[i]->rungs > 0 && state->students[i]->rungs + 1 >= state->rung)
-            list[n++] = state->students[i];
-    if (rc == 0)
-        qsort(list, n, sizeof(*list), by_error);
+    _cleanup_(freep) struct built *list = mem_calloc(state->n_students + 1, sizeof(*list));
+    if (!list)
+        return err_oom(err, "students");
+    const size_t n = list_built(state, list);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) /* given up for the rungs, not for the end */
+        rc = message_set(&list[i].student->out, "", err);
     state->redesigned = true;
-    for (size_t i = 0; rc == 0 && i < n && i < MOST_BUILT; i++)
-        rc = ask_build(out, state, list[i], err);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = ask_build(out, state, list[i].student, err);
     return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
 }
 

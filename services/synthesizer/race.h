@@ -14,7 +14,7 @@ int race_keep_reserve(struct work_task *task, job_state *state, struct err *err)
 /* Products a second in training (three for each of a forward pass), as measured last on any
  * trainer, or a guess. */
 int race_rate(struct work_task *task, double *ret, struct err *err);
-/* Takes down what this job measured. */
+/* Takes down what this job measured, for jobs to come. */
 int race_keep_rate(struct work_task *task, const job_state *state, struct err *err);
 
 /* The time of the best network that keeps the limit: a final, else the original. */

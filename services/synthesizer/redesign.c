@@ -10,11 +10,12 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
-#define LEAST_TRAINING_S 20.0 /* below: not worth beginning */
+#define LEAST_TRAINING_S 30.0 /* below: not worth beginning */
 #define FASTEST 12.0          /* times faster than the original: the least time that is enrolled */
 #define SLOWEST_SHARE 0.8     /* of the best network so far: the longest */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
+#define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
 #define VIEW_S 240.0
 #define LEAST_VIEWS 4.0
 #define MOST_VIEWS 32.0
@@ -23,13 +24,15 @@
 
 int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 {
+    _cleanup_(message_freep) Hone__V1__JobSpec *asked = NULL;
     struct design_ends ends;
     struct err why = {0};
     double seconds = 0;
     state->redesigned = true;
-    if (!students_wanted(state))
-        return 0;
-    int rc = students_ends(task, state, &ends, &why);
+    int rc = state_asked(task, &asked, err);
+    if (rc < 0 || !spec_space_has(asked, "students"))
+        return rc;
+    rc = students_ends(task, state, &ends, &why);
     if (rc == -ERR_FAILED_PRECONDITION)
         return state_decide(state, err, "no redesign: %s", why.message);
     if (rc < 0)
@@ -53,7 +56,7 @@ static int build_space(const job_state *state, const struct design_ends *ends, s
 }
 
 static int ask_price(struct work_output *out, const job_state *state, const struct space *space,
-                     struct err *err)
+                     double seconds, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__PriceTask *price =
         message_new(&hone__v1__price_task__descriptor, err);
@@ -62,6 +65,7 @@ static int ask_price(struct work_output *out, const job_state *state, const stru
         return err_oom(err, "prices");
     price->threads = state->spec->threads;
     price->batch = state->spec->batch;
+    price->seconds = seconds;
     int rc = message_set(&price->target, state->spec->target, err);
     for (int i = 0; rc == 0 && i < space->n_pieces; i++) {
         const struct space_piece *from = &space->pieces[i];
@@ -89,6 +93,7 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design_ends ends;
     struct space space;
+    double seconds = 0;
     int rc = arena ? race_stage(task, &stage, err) : err_oom(err, "the redesign");
     if (rc == 0)
         rc = students_ends(task, stage->state, &ends, err);
@@ -100,7 +105,9 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
         rc = state_decide(stage->state, err, "redesign: %d students of %d pieces", space.n_students,
                           space.n_pieces);
     if (rc == 0)
-        rc = ask_price(out, stage->state, &space, err);
+        rc = race_seconds(task, stage->state, &seconds, err);
+    if (rc == 0)
+        rc = ask_price(out, stage->state, &space, PRICING_SHARE * fmax(seconds, 0), err);
     return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
 }
 
@@ -135,13 +142,14 @@ static int tell(struct work_task *task, job_state *state, const job_student *s, 
 }
 
 /* Which students begin: as many as can have enough epochs in their share of the time. chosen: room
- * for as many as any way has; returns how many. */
+ * for as many as any way has; returns how many. *ret_found: how many there were to choose. */
 static int choose_first(const job_state *state, const struct space *space, double seconds,
-                        double mac_per_s, int *chosen, double *ret_rung_s)
+                        double mac_per_s, int *chosen, int *ret_found, double *ret_rung_s)
 {
     const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
     const double best = race_best_us(state), original = base ? base->p50_us : best;
     const struct rung_first *way;
+    *ret_found = 0;
     for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
         const int n =
             space_enrol(space, SLOWEST_SHARE * best, original / FASTEST, way->students, chosen);
@@ -149,7 +157,8 @@ static int choose_first(const job_state *state, const struct space *space, doubl
         for (int k = 0; k < n; k++)
             epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
                        mac_per_s;
-        *ret_rung_s = seconds * way->share;
+        *ret_found = n > *ret_found ? n : *ret_found;
+        *ret_rung_s = seconds * (n > 1 ? way->share : 1); /* one alone races nobody */
         if (n > 0 && *ret_rung_s >= epoch_s * way->epochs)
             return n;
     }
@@ -165,7 +174,13 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     int rc = chosen ? race_rate(task, &rate, err) : err_oom(err, "students");
     if (rc < 0)
         return rc;
-    const int n = choose_first(state, space, seconds, rate, chosen, ret_rung_s);
+    int found;
+    const int n = choose_first(state, space, seconds, rate, chosen, &found, ret_rung_s);
+    if (n == 0)
+        return found == 0 ? state_decide(state, err,
+                                         "redesign: no student is faster than the best network")
+                          : state_decide(state, err, "redesign: %.0f s of training are not enough",
+                                         fmax(seconds, 0));
     state->views = (uint32_t)fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     for (int i = 0; rc == 0 && i < n; i++) {
         rc = students_add(task, state, &space->students[chosen[i]], ends, err);
@@ -175,29 +190,39 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     return rc;
 }
 
-int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)
+/* Everything up to the first rung. A failure here costs the redesign, not the job. */
+static int begin(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                 bool *ret_begun, struct err *err)
 {
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
+    job_state *state = stage->state;
     struct design_ends ends;
     struct space space;
     double seconds = 0, rung_s = 0;
-    bool begun = false;
-    int rc = arena ? race_stage(task, &stage, err) : err_oom(err, "the redesign");
+    int rc = arena ? students_ends(task, state, &ends, err) : err_oom(err, "the redesign");
     if (rc == 0)
-        rc = students_ends(task, stage->state, &ends, err);
-    if (rc == 0)
-        rc = build_space(stage->state, &ends, arena, &space, err);
+        rc = build_space(state, &ends, arena, &space, err);
     if (rc == 0)
         rc = take_prices(task, &space, err);
     if (rc == 0)
-        rc = race_seconds(task, stage->state, &seconds, err);
+        rc = race_seconds(task, state, &seconds, err);
     if (rc == 0)
-        rc = enrol(task, stage->state, &space, &ends, seconds, &rung_s, err);
-    if (rc == 0)
-        rc = race_begin_rung(task, out, stage, rung_s, &begun, err);
-    if (rc < 0 || begun)
+        rc = enrol(task, state, &space, &ends, seconds, &rung_s, err);
+    return rc == 0 ? race_begin_rung(task, out, stage, rung_s, ret_begun, err) : rc;
+}
+
+int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    struct err why = {0};
+    bool begun = false;
+    int rc = race_stage(task, &stage, err);
+    if (rc < 0)
         return rc;
-    rc = state_decide(stage->state, err, "redesign: %.0f s of training are not enough", seconds);
-    return rc == 0 ? race_finish(out, stage, err) : rc;
+    rc = begin(task, out, stage, &begun, &why);
+    if (rc < 0 && !work_is_permanent(rc))
+        return err_set(err, why.code, "%s", why.message);
+    if (rc < 0)
+        rc = state_decide(stage->state, err, "redesign: %s", why.message);
+    return rc < 0 || begun ? rc : race_finish(out, stage, err);
 }

@@ -11,9 +11,10 @@ const struct rung_first *rungs_first(int way)
     return way >= 0 && way < (int)(sizeof(ways) / sizeof(ways[0])) ? &ways[way] : NULL;
 }
 
-struct rung rungs_next(int done, int active, double seconds)
+struct rung rungs_next(int done, int active, double seconds, double spent)
 {
-    if (done >= RUNGS_MOST || active < 2 || !(seconds > 0)) /* one alone had all of the time */
+    const bool alone = active == 1 && !(seconds >= spent / 2);
+    if (done >= RUNGS_MOST || active < 1 || alone || !(seconds > 0))
         return (struct rung){0};
     const bool last = done + 1 == RUNGS_MOST;
     const int keep = last          ? (active >= 4 ? 2 : 1)

@@ -22,8 +22,10 @@ struct rung_first {
 };
 /* NULL behind the last. */
 const struct rung_first *rungs_first(int way);
-/* The one after `done` rungs, of which `active` students came, with `seconds` left for all. */
-struct rung rungs_next(int done, int active, double seconds);
+/* The one after `done` rungs, of which `active` students came, with `seconds` left for all. spent:
+ * on the student of them that had most so far: when only one is left it goes on where at least half
+ * as much again is to be had. */
+struct rung rungs_next(int done, int active, double seconds, double spent);
 
 /* Epochs for each of the students that are to share `seconds`: as many for all. epoch_s: of each.
  * 0: not even RUNGS_LEAST_EPOCHS are possible. */

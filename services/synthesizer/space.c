@@ -14,6 +14,7 @@
 #define BUCKETS 8192 /* of pieces by their key */
 #define MAX_TEXT 512
 #define ENOUGH_PIXELS 4 /* of a side: stages are not made smaller */
+#define MOST_STAGES 4
 
 /* What the blocks of a family are called in a design. The first of a stage takes `first`, which
  * halves rows and columns; with the stage that keeps them, `again` is all of it. */
@@ -34,12 +35,12 @@ struct stem {
     int stride;
     const char *text;
     int64_t least_width, most_width;
+    int64_t least_side; /* of the pictures */
 };
 static const struct stem stems[] = {
-    {1, "conv:%d", 16, 48},
-    {1, "patch:%d:k2", 24, 24},
-    {2, "conv:%d:s2", 16, 64},
-    {2, "patch:%d:k4:s2", 32, 64},
+    {1, "conv:%d", 16, 48, 0},         {1, "patch:%d:k2", 24, 24, 0},
+    {2, "conv:%d:s2", 16, 64, 0},      {2, "patch:%d:k4:s2", 32, 64, 0},
+    {4, "patch:%d:k4:s4", 32, 96, 96}, {8, "patch:%d:k8:s8", 64, 192, 320},
 };
 static const int64_t widths[] = {16, 24, 32, 48, 64, 96, 128};
 static const int64_t growths[] = {3, 4}; /* halves: of the width from stage to stage */
@@ -221,7 +222,7 @@ struct choice {
     const struct stem *stem;
     const struct family *family;
     int64_t stem_width, width, growth;
-    int n_stages, depth[4];
+    int n_stages, depth[MOST_STAGES];
 };
 
 static void piece_text(char *text, size_t size, const char *format, int64_t width)
@@ -252,17 +253,19 @@ static int add_choice(struct enumeration *e, const struct choice *c, struct err 
     return add_student(e, text, c->family->name, err);
 }
 
-/* How often rows and columns can be halved. */
-static int halvings(const struct design_ends *ends, int stride)
+/* How often rows and columns can be halved behind the stem. */
+static int halvings(const struct design_ends *ends, const struct stem *stem)
 {
     int64_t side = ends->height < ends->width ? ends->height : ends->width;
     int n = 0;
-    for (side /= stride; side / 2 >= ENOUGH_PIXELS && n < 8; side /= 2)
+    if (side < stem->least_side)
+        return 0;
+    for (side /= stem->stride; side / 2 >= ENOUGH_PIXELS && n < 8; side /= 2)
         n++;
     return n;
 }
 
-/* All depths of 1 to the deepest, none of which rises by more than one or is above eight in all. */
+/* All depths of 1 to the deepest, neighbours of which differ by one at most. */
 static int each_depth(struct enumeration *e, struct choice *c, int stage, struct err *err)
 {
     if (stage == c->n_stages)
@@ -308,10 +311,9 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
     int rc = 0;
     for (size_t s = 0; s < COUNT(stems); s++)
         for (size_t f = 0; f < COUNT(families); f++) {
-            const int n = halvings(ends, stems[s].stride);
+            const int n = halvings(ends, &stems[s]), most = n < MOST_STAGES ? n : MOST_STAGES;
             struct choice c = {.stem = &stems[s], .family = &families[f]};
-            /* Of large pictures the first stages do nothing but shrink: up to four do the work. */
-            for (c.n_stages = n < 4 ? n : 4; rc == 0 && c.n_stages >= 1 && c.n_stages >= n - 1;
+            for (c.n_stages = most; rc == 0 && c.n_stages >= 1 && c.n_stages >= most - 1;
                  c.n_stages--)
                 rc = each_width(&e, &c, err);
         }

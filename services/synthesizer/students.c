@@ -16,14 +16,10 @@
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
 #define USUAL_RATE 0.1  /* of that batch */
 #define TEMPERATURE 4.0
-#define TEACHER_SHARE 0.9 /* of the loss, where there are labels */
+#define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
+#define TEACHER_SHARE 0.9     /* of the loss, where there are labels */
 
 /* ---- what the original is ---- */
-
-bool students_wanted(const job_state *state)
-{
-    return spec_space_has(state->spec, "students");
-}
 
 static int refuse(struct err *err, const char *why)
 {
@@ -69,11 +65,39 @@ static int describe(job_state *state, job_student *student, const struct space_s
     return rc == 0 ? message_set(&student->network, network, err) : rc;
 }
 
+static int rename_to(struct graph *g, int value, const char *name, struct err *err)
+{
+    return strcmp(g->values[value]->name, name) == 0 ? 0 : graph_rename_value(g, value, name, err);
+}
+
+/* A student takes the original's place as it is: under the same names, and with probabilities as
+ * answers where those are what it gives. */
+static int answer_like(const struct graph *original, struct graph *g, struct err *err)
+{
+    const struct value *out = original->values[original->outputs[0]];
+    int rc = 0;
+    if (out->producer >= 0 && original->nodes[out->producer]->op == OP_SOFTMAX) {
+        const int logits = g->outputs[0];
+        const int node = graph_add_node(g, -1, OP_SOFTMAX, NULL, 1, &logits, 1, NULL, err);
+        if (node < 0)
+            return node;
+        g->outputs[0] = g->nodes[node]->outputs[0];
+        rc = graph_set_attr_int(g, g->nodes[node], "axis", 1, err);
+        if (rc == 0)
+            rc = graph_rename_value(g, logits, "logits", err);
+        if (rc == 0)
+            rc = graph_infer(g, err);
+    }
+    if (rc == 0)
+        rc = rename_to(g, g->inputs[0], original->values[original->inputs[0]]->name, err);
+    return rc == 0 ? rename_to(g, g->outputs[0], out->name, err) : rc;
+}
+
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err)
 {
     _cleanup_(arena_freep) struct arena *arena = arena_new();
-    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
     _cleanup_(freep) void *data = NULL;
     struct design design;
     size_t bytes = 0;
@@ -81,6 +105,10 @@ int students_add(struct work_task *task, job_state *state, const struct space_st
     int rc = arena ? design_parse(from->text, arena, &design, err) : err_oom(err, "a student");
     if (rc == 0)
         rc = design_build(&design, ends, &g, err);
+    if (rc == 0)
+        rc = load_graph(task, state->network, &original, err);
+    if (rc == 0)
+        rc = answer_like(original, g, err);
     if (rc == 0)
         rc = graph_set_metadata(g, "hone.design", from->text, err);
     if (rc == 0)
@@ -160,6 +188,14 @@ static void settings_of(const job_state *state, const job_student *student,
     augment(ends, s);
 }
 
+/* The original in 8 bits where that loses little, for it answers twice as fast; else itself. */
+static char *teacher_of(const job_state *state)
+{
+    double upper95;
+    const double drop = state_expected_drop(state, state->plain_int8, &upper95);
+    return drop <= MOST_TEACHER_DROP ? state->plain_int8->artifact : state->network;
+}
+
 int students_train(struct work_output *out, const job_state *state, const job_student *student,
                    const struct design_ends *ends, int epochs, struct err *err)
 {
@@ -171,7 +207,7 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     train.data = state->data->artifact;
     train.preprocess = state->preprocess;
     train.settings = &settings;
-    train.teacher = state->plain_int8->artifact;
+    train.teacher = teacher_of(state);
     int rc = work_follow(out, "trainer", "train", &train.base, err);
     if (rc == 0)
         out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
@@ -185,14 +221,12 @@ static int give_up(job_state *state, job_student *student, const char *why, stru
 }
 
 /* The whole result is kept for the report's curves. */
-static int keep_result(struct work_task *task, job_state *state, job_student *student,
+static int keep_result(struct work_task *task, job_student *student,
                        const Hone__V1__TrainResult *result, struct err *err)
 {
     char name[HASH_HEX_BYTES];
     int rc = message_store(task->store, result, name, err);
-    if (rc == 0)
-        rc = message_append_text(&student->trained, &student->n_trained, name, err);
-    return rc == 0 ? message_append_text(&state->trained, &state->n_trained, name, err) : rc;
+    return rc < 0 ? rc : message_append_text(&student->trained, &student->n_trained, name, err);
 }
 
 int students_take(struct work_task *task, int i, job_state *state, job_student *student,
@@ -205,7 +239,7 @@ int students_take(struct work_task *task, int i, job_state *state, job_student *
     int rc = work_group_result(task, i, &hone__v1__train_result__descriptor,
                                (ProtobufCMessage **)&result, err);
     if (rc == 0)
-        rc = keep_result(task, state, student, result, err);
+        rc = keep_result(task, student, result, err);
     const Hone__V1__Accuracy *a =
         rc == 0 ? state_accuracy(result->network, "search", "hone") : NULL;
     if (rc == 0 && !(a && isfinite(a->value)))

@@ -13,6 +13,7 @@
 #include "shared/base/hash.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 
 #define MAGIC "HONETEAC"
@@ -262,13 +263,31 @@ static bool is_there(const char *path, const struct header *wanted)
     return same;
 }
 
+/* What the network answers before a final Softmax: students soften logits. */
+static int logits_graph(const struct graph *g, struct graph **ret, struct err *err)
+{
+    int rc = graph_clone(g, ret, err);
+    if (rc < 0)
+        return rc;
+    struct graph *own = *ret;
+    const int at = own->n_outputs ? own->values[own->outputs[0]]->producer : -1;
+    if (at < 0 || own->nodes[at]->op != OP_SOFTMAX)
+        return 0;
+    own->outputs[0] = own->nodes[at]->inputs[0];
+    rc = graph_compact(own, err);
+    return rc < 0 ? rc : graph_infer(own, err);
+}
+
 int teacher_build(const struct graph *g, const struct augmenter *views,
                   const struct teacher_options *options, const char *path, double *ret_rate,
                   struct err *err)
 {
+    _cleanup_(graph_freep) struct graph *own = NULL;
+    int rc = logits_graph(g, &own, err);
     _cleanup_(build_release) struct build b = {
-        .g = g, .views = views, .options = options, .fd = -1};
-    int rc = make_header(g, views, options, &b.header, err);
+        .g = own, .views = views, .options = options, .fd = -1};
+    if (rc == 0)
+        rc = make_header(own, views, options, &b.header, err);
     if (rc < 0)
         return err_wrap(err, "teacher");
     if (ret_rate)

@@ -11,7 +11,10 @@
 #include "shared/base/utf8.h"
 #include "shared/work/internal.h"
 
-#define PROGRESS_INTERVAL_NS (500 * 1000000LL)
+/* Between two reports of progress: what people want to see at first, and later a hundredth of the
+ * time that a stage has taken, so that hours of it do not push other events out of the log. */
+#define PROGRESS_LEAST_NS (500 * 1000000LL)
+#define PROGRESS_MOST_NS (10 * 1000000000LL)
 #define RETRY_INTERVAL_NS (500 * 1000000LL)
 /* While Redis is away: progress is dropped soon, other events hardly ever. */
 #define OUTBOX_PROGRESS_MAX 64
@@ -102,10 +105,18 @@ void report_release(struct running *running)
 
 /* ---- progress ---- */
 
+static int64_t progress_interval(const struct progress *p, int64_t now_ns)
+{
+    const int64_t share = (now_ns - p->begin_ns) / 100;
+    return share < PROGRESS_LEAST_NS  ? PROGRESS_LEAST_NS
+           : share > PROGRESS_MOST_NS ? PROGRESS_MOST_NS
+                                      : share;
+}
+
 void progress_emit(struct running *running, int64_t now_ns, bool at_any_rate)
 {
     struct progress *p = &running->progress;
-    if (!p->unsent || (!at_any_rate && now_ns - p->sent_ns < PROGRESS_INTERVAL_NS))
+    if (!p->unsent || (!at_any_rate && now_ns - p->sent_ns < progress_interval(p, now_ns)))
         return;
     p->unsent = false;
     p->sent_ns = now_ns;

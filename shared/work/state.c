@@ -158,6 +158,15 @@ int state_best_event(struct work_task *task, const job_network *network, double 
     return fields.failed ? err_oom(err, "an event") : work_event(task, "best", fields.data, err);
 }
 
+int state_asked(struct work_task *task, Hone__V1__JobSpec **ret, struct err *err)
+{
+    _cleanup_(job_info_release) struct job_info job = {0};
+    int r = queue_job_get(task->queue, task->task->job, &job, err);
+    return r < 0 ? r
+                 : message_unpack(&hone__v1__job_spec__descriptor, job.spec, job.spec_bytes, ret,
+                                  err);
+}
+
 int state_time(struct work_task *task, double *ret_elapsed_s, double *ret_left_s, struct err *err)
 {
     _cleanup_(job_info_release) struct job_info job = {0};

@@ -50,6 +50,10 @@ int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *networ
 int state_best_event(struct work_task *task, const job_network *network, double us,
                      double baseline_us, bool verified, struct err *err);
 
+/* What was asked for, as submitted: payloads leave out what must not part equal jobs (budget_s,
+ * space). *ret is a message. */
+int state_asked(struct work_task *task, Hone__V1__JobSpec **ret, struct err *err);
+
 /* Seconds since the job was submitted, and what is left of its budget: INFINITY without one, below
  * 0 when it is over. The answer differs from one run to the next: kinds that ask are not
  * remembered. */

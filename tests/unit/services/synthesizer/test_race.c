@@ -29,12 +29,13 @@ static int race(double seconds, double epoch_s, int students[4], double spent[4]
     if (!first)
         return 0;
     struct rung r = {first->students, seconds * first->share};
-    double left = seconds;
+    double left = seconds, spent_on_one = 0;
     while (r.students > 0 && n < 4) {
         students[n] = r.students;
         spent[n++] = r.seconds;
         left -= r.seconds;
-        r = rungs_next(n, r.students, left);
+        spent_on_one += r.seconds / r.students;
+        r = rungs_next(n, r.students, left, spent_on_one);
     }
     return n;
 }
@@ -87,14 +88,17 @@ static void ways_to_begin_fall(void **state)
     assert_null(rungs_first(-1));
 }
 
-static void nobody_runs_alone_twice(void **state)
+static void one_alone_goes_on_where_it_pays(void **state)
 {
     (void)state;
-    assert_int_equal(rungs_next(1, 1, 1000).students, 0);
-    assert_int_equal(rungs_next(RUNGS_MOST, 4, 1000).students, 0);
-    assert_int_equal(rungs_next(1, 4, 0).students, 0);
-    assert_int_equal(rungs_next(1, 3, 1000).students, 1);
-    near(rungs_next(1, 3, 1000).seconds, 1000);
+    assert_int_equal(rungs_next(1, 1, 49, 100).students, 0);
+    assert_int_equal(rungs_next(1, 1, 500, 100).students, 1);
+    near(rungs_next(1, 1, 500, 100).seconds, 500);
+    assert_int_equal(rungs_next(RUNGS_MOST, 4, 1000, 10).students, 0);
+    assert_int_equal(rungs_next(1, 4, 0, 10).students, 0);
+    assert_int_equal(rungs_next(1, 0, 1000, 10).students, 0);
+    assert_int_equal(rungs_next(1, 3, 1000, 10).students, 1);
+    near(rungs_next(1, 3, 1000, 10).seconds, 1000);
 }
 
 static void epochs_are_shared_evenly(void **state)
@@ -159,7 +163,7 @@ int main(void)
         cmocka_unit_test(the_finals_get_half_of_two_hours),
         cmocka_unit_test(any_time_is_spent_to_the_end_and_no_more),
         cmocka_unit_test(ways_to_begin_fall),
-        cmocka_unit_test(nobody_runs_alone_twice),
+        cmocka_unit_test(one_alone_goes_on_where_it_pays),
         cmocka_unit_test(epochs_are_shared_evenly),
         cmocka_unit_test(a_power_law_is_found_and_carried_on),
         cmocka_unit_test(without_knowledge_the_usual_exponent_is_taken),
