@@ -89,6 +89,19 @@ static int constant(struct pieces *p, const char *what, int rank, const int64_t 
     return v;
 }
 
+/* "3.residual.conv", "3.residual.conv2", ...: the first whose output is not there yet. ("%.0d"
+ * writes nothing for 0.) */
+static void name_node(const struct pieces *p, const char *what, char *name, size_t size)
+{
+    char output[160];
+    for (int k = 1; k <= DESIGN_MAX_PIECES; k++) {
+        snprintf(name, size, "%s.%s%.0d", p->name, what, k == 1 ? 0 : k);
+        snprintf(output, sizeof(output), "%s_out", name);
+        if (graph_find_value(p->g, output) < 0)
+            return;
+    }
+}
+
 /* Adds a node that makes *value. Inputs below 0 are errors of theirs. */
 static int apply(struct pieces *p, enum op op, const char *what, int n, const int *inputs,
                  int *value, struct err *err)
@@ -97,7 +110,7 @@ static int apply(struct pieces *p, enum op op, const char *what, int n, const in
     for (int i = 0; i < n; i++)
         if (inputs[i] < 0)
             return inputs[i];
-    snprintf(name, sizeof(name), "%s.%s", p->name, what);
+    name_node(p, what, name, sizeof(name));
     int node = graph_add_node(p->g, -1, op, name, n, inputs, 1, NULL, err);
     if (node < 0)
         return node;
