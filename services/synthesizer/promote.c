@@ -52,7 +52,7 @@ static int weigh(job_state *state, double seconds, int n_next, struct prospect *
             predict_error(&learned[i], exponent, so_far + fmin(more, RUNGS_MOST_EPOCHS));
         s->predicted = 1 - list[i].error;
         const double chance = predict_chance(list[i].error, limit, deviation);
-        list[i].worth = predict_worth(chance, s->predicted_us, race_best_us(state));
+        list[i].worth = predict_worth(chance, race_cost(state, s), race_best_cost(state));
     }
     qsort(list, n, sizeof(*list), by_worth);
     return 0;

@@ -93,15 +93,35 @@ int race_keep_rate(struct work_task *task, const job_state *state, struct err *e
 
 /* ---- what to beat ---- */
 
-double race_best_us(const job_state *state)
+static bool by_size(const job_state *state)
 {
-    const Hone__V1__Timing *t = state_timing(state->baseline, "hone", NULL);
-    double best = t ? t->p50_us : INFINITY;
-    for (size_t i = 0; i < state->n_finals; i++) {
-        t = state_timing(state->finals[i], "hone", NULL);
-        if (state->finals[i]->within_limit && t)
-            best = fmin(best, t->p50_us);
-    }
+    return state->spec->objective == HONE__V1__OBJECTIVE__SIZE;
+}
+
+static double cost_of(const job_state *state, const job_network *network)
+{
+    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
+    if (by_size(state))
+        return (double)network->bytes;
+    return t ? t->p50_us : INFINITY;
+}
+
+double race_cost(const job_state *state, const job_student *student)
+{
+    return by_size(state) ? SPACE_BYTES(student->parameters) : student->predicted_us;
+}
+
+double race_original_cost(const job_state *state)
+{
+    return cost_of(state, state->baseline);
+}
+
+double race_best_cost(const job_state *state)
+{
+    double best = race_original_cost(state);
+    for (size_t i = 0; i < state->n_finals; i++)
+        if (state->finals[i]->within_limit)
+            best = fmin(best, cost_of(state, state->finals[i]));
     return best;
 }
 
@@ -116,17 +136,18 @@ double race_error_limit(const job_state *state)
 
 struct built {
     job_student *student;
+    double cost;
     bool keeps; /* the limit, as far as is known */
 };
 
-/* Those that keep the limit by their time, then the others by their error. */
+/* Those that keep the limit by their cost, then the others by their error. */
 static int by_promise(const void *pa, const void *pb)
 {
     const struct built *a = pa, *b = pb;
     if (a->keeps != b->keeps)
         return a->keeps ? -1 : 1;
-    const double x = a->keeps ? a->student->predicted_us : students_error(a->student);
-    const double y = b->keeps ? b->student->predicted_us : students_error(b->student);
+    const double x = a->keeps ? a->cost : students_error(a->student);
+    const double y = b->keeps ? b->cost : students_error(b->student);
     return x != y ? (x < y ? -1 : 1) : strcmp(a->student->name, b->student->name);
 }
 
@@ -150,7 +171,8 @@ static size_t list_built(const job_state *state, struct built *list)
     for (size_t i = 0; i < state->n_students; i++) {
         job_student *s = state->students[i];
         if (s->rungs > 0 && s->rungs + 1 >= state->rung)
-            list[n++] = (struct built){s, students_error(s) <= race_error_limit(state)};
+            list[n++] = (struct built){s, race_cost(state, s),
+                                       students_error(s) <= race_error_limit(state)};
     }
     qsort(list, n, sizeof(*list), by_promise);
     return n < MOST_BUILT ? n : MOST_BUILT;

@@ -17,8 +17,12 @@ int race_rate(struct work_task *task, double *ret, struct err *err);
 /* Takes down what this job measured, for jobs to come. */
 int race_keep_rate(struct work_task *task, const job_state *state, struct err *err);
 
-/* The time of the best network that keeps the limit: a final, else the original. */
-double race_best_us(const job_state *state);
+/* What the job wants little of: microseconds or, for the objective size, bytes. Of a student as
+ * predicted; of the best network that keeps the limit, a final or else the original; of the
+ * original. */
+double race_cost(const job_state *state, const job_student *student);
+double race_best_cost(const job_state *state);
+double race_original_cost(const job_state *state);
 /* The error on samples that were not learned from which the limit on the drop allows: the
  * original's on the test part, and the limit less what the bound on the drop will add. */
 double race_error_limit(const job_state *state);

@@ -11,8 +11,8 @@
 #include "shared/base/str.h"
 
 #define LEAST_TRAINING_S 30.0 /* below: not worth beginning */
-#define FASTEST 12.0          /* times faster than the original: the least time that is enrolled */
-#define SLOWEST_SHARE 0.8     /* of the best network so far: the longest */
+#define BEST_FACTOR 12.0      /* of the original's cost: the least that is enrolled */
+#define MOST_SHARE 0.8        /* of the best network so far: the most */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
 #define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
@@ -113,7 +113,8 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
 
 /* ---- the stage enroll ---- */
 
-static int take_prices(struct work_task *task, struct space *space, struct err *err)
+static int take_prices(struct work_task *task, const job_state *state, struct space *space,
+                       struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__PriceResult *result = NULL;
     if (task->task->n_results != 1 || !task->task->results[0])
@@ -124,7 +125,8 @@ static int take_prices(struct work_task *task, struct space *space, struct err *
         return rc;
     if (result->n_us != (size_t)space->n_pieces)
         return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
-    space_price(space, result->us, result->floor_us);
+    space_price(space, result->us, result->floor_us,
+                state->spec->objective == HONE__V1__OBJECTIVE__SIZE);
     return 0;
 }
 
@@ -146,13 +148,12 @@ static int tell(struct work_task *task, job_state *state, const job_student *s, 
 static int choose_first(const job_state *state, const struct space *space, double seconds,
                         double mac_per_s, int *chosen, int *ret_found, double *ret_rung_s)
 {
-    const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
-    const double best = race_best_us(state), original = base ? base->p50_us : best;
+    const double most = MOST_SHARE * race_best_cost(state);
+    const double least = race_original_cost(state) / BEST_FACTOR;
     const struct rung_first *way;
     *ret_found = 0;
     for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
-        const int n =
-            space_enrol(space, SLOWEST_SHARE * best, original / FASTEST, way->students, chosen);
+        const int n = space_enrol(space, most, least, way->students, chosen);
         double epoch_s = 0;
         for (int k = 0; k < n; k++)
             epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
@@ -178,7 +179,7 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     const int n = choose_first(state, space, seconds, rate, chosen, &found, ret_rung_s);
     if (n == 0)
         return found == 0 ? state_decide(state, err,
-                                         "redesign: no student is faster than the best network")
+                                         "redesign: no student is cheaper than the best network")
                           : state_decide(state, err, "redesign: %.0f s of training are not enough",
                                          fmax(seconds, 0));
     state->views = (uint32_t)fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
@@ -203,7 +204,7 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
     if (rc == 0)
         rc = build_space(state, &ends, arena, &space, err);
     if (rc == 0)
-        rc = take_prices(task, &space, err);
+        rc = take_prices(task, state, &space, err);
     if (rc == 0)
         rc = race_seconds(task, state, &seconds, err);
     if (rc == 0)

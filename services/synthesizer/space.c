@@ -322,7 +322,7 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
 
 /* ---- ranking ---- */
 
-void space_price(struct space *space, const double *us, double floor_us)
+void space_price(struct space *space, const double *us, double floor_us, bool by_size)
 {
     for (int i = 0; i < space->n_pieces; i++)
         space->pieces[i].us = us[i];
@@ -333,16 +333,19 @@ void space_price(struct space *space, const double *us, double floor_us)
             const double t = space->pieces[student->pieces[k]].us;
             student->us += t > 0 ? t : INFINITY;
         }
+        student->cost =
+            by_size && isfinite(student->us) ? SPACE_BYTES(student->parameters) : student->us;
     }
 }
 
-/* Of one family, no slower than the limit and faster than the next: the one of most capacity. */
-static int best_of(const struct space *space, const char *family, double limit_us, double next_us)
+/* Of one family, no more expensive than the limit and cheaper than the next: the one of most
+ * capacity. */
+static int best_of(const struct space *space, const char *family, double limit, double next)
 {
     int best = -1;
     for (int i = 0; i < space->n_students; i++) {
         const struct space_student *s = &space->students[i];
-        if (s->us > limit_us || s->us <= next_us || strcmp(s->family, family) != 0)
+        if (s->cost > limit || s->cost <= next || strcmp(s->family, family) != 0)
             continue;
         if (best < 0 || s->capacity > space->students[best].capacity)
             best = i;
@@ -350,16 +353,16 @@ static int best_of(const struct space *space, const char *family, double limit_u
     return best;
 }
 
-int space_enrol(const struct space *space, double slowest_us, double fastest_us, int most, int *ret)
+int space_enrol(const struct space *space, double most_cost, double least_cost, int most, int *ret)
 {
     const int n_families = (int)COUNT(families);
     int steps = (most + n_families - 1) / n_families, n = 0, family = 0;
-    if (!(slowest_us > fastest_us && fastest_us > 0) || most < 1)
+    if (!(most_cost > least_cost && least_cost > 0) || most < 1)
         return 0;
     if (steps < 2)
         steps = 2;
-    const double ratio = pow(fastest_us / slowest_us, 1.0 / steps);
-    double limit = slowest_us;
+    const double ratio = pow(least_cost / most_cost, 1.0 / steps);
+    double limit = most_cost;
     for (int step = 0; step < steps; step++, limit *= ratio) {
         const int share = (step + 1) * most / steps - step * most / steps;
         int taken = 0;

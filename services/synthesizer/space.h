@@ -22,6 +22,7 @@ struct space_student {
     int *pieces; /* [n], indices into the space's */
     int64_t macs, parameters;
     double us;       /* floor and pieces; INFINITY where a piece has no price */
+    double cost;     /* what the job wants little of: us, or bytes as far as they are known */
     double capacity; /* by which students of one family and time are ranked before any training */
 };
 
@@ -37,11 +38,13 @@ struct space {
 int space_build(const struct design_ends *ends, int64_t most_macs, struct arena *arena,
                 struct space *ret, struct err *err);
 
-/* us: of each piece, in order. */
-void space_price(struct space *space, const double *us, double floor_us);
+/* Bytes of a network of so many parameters in 8 bits, scales and names included, about. */
+#define SPACE_BYTES(parameters) (1.1 * (double)(parameters))
 
-/* Up to `most` students between the two times, spread over times (two steps at least, by equal
- * factors) and families in turn: of each, the one of most capacity. Their indices, slowest first;
- * returns how many. */
-int space_enrol(const struct space *space, double slowest_us, double fastest_us, int most,
-                int *ret);
+/* us: of each piece, in order. by_size: the cost is bytes; those without a time cost INFINITY. */
+void space_price(struct space *space, const double *us, double floor_us, bool by_size);
+
+/* Up to `most` students between the two costs, spread over costs (two steps at least, by equal
+ * factors) and families in turn: of each, the one of most capacity. Their indices, most expensive
+ * first; returns how many. */
+int space_enrol(const struct space *space, double most_cost, double least_cost, int most, int *ret);

@@ -113,7 +113,7 @@ static void times_are_floor_and_pieces(void **state)
     made(&cifar, RESNET20_MACS / 4, arena, &space);
     double *us = prices(&space, arena);
     us[space.students[0].pieces[1]] = 0; /* this one cannot run */
-    space_price(&space, us, 7);
+    space_price(&space, us, 7, false);
     assert_true(isinf(space.students[0].us));
     for (int i = 0; i < space.n_students; i++) {
         double sum = 7;
@@ -130,7 +130,7 @@ static void enrolled_are_spread_and_none_is_out_of_bounds(void **state)
     struct space space;
     int chosen[8];
     made(&cifar, RESNET20_MACS, arena, &space);
-    space_price(&space, prices(&space, arena), 0);
+    space_price(&space, prices(&space, arena), 0, false);
     const int n = space_enrol(&space, 300, 60, 8, chosen);
     assert_int_equal(n, 8);
     int slow = 0;
@@ -148,6 +148,22 @@ static void enrolled_are_spread_and_none_is_out_of_bounds(void **state)
     assert_int_equal(slow, 4);
     assert_int_equal(space_enrol(&space, 50, 60, 8, chosen), 0);
     assert_int_equal(space_enrol(&space, 300, 60, 0, chosen), 0);
+}
+
+static void of_size_bytes_are_the_cost(void **state)
+{
+    (void)state;
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct space space;
+    int chosen[2];
+    made(&cifar, RESNET20_MACS, arena, &space);
+    double *us = prices(&space, arena);
+    us[space.students[0].pieces[1]] = 0;
+    space_price(&space, us, 7, true);
+    assert_true(isinf(space.students[0].cost));
+    assert_int_equal(space_enrol(&space, 200e3, 50e3, 2, chosen), 2);
+    for (int i = 0; i < 2; i++)
+        assert_true((double)space.students[chosen[i]].parameters * 1.1 <= 200e3);
 }
 
 static void nothing_is_tied_to_one_size(void **state)
@@ -182,6 +198,7 @@ int main(void)
         cmocka_unit_test(the_same_ends_give_the_same_space),
         cmocka_unit_test(times_are_floor_and_pieces),
         cmocka_unit_test(enrolled_are_spread_and_none_is_out_of_bounds),
+        cmocka_unit_test(of_size_bytes_are_the_cost),
         cmocka_unit_test(nothing_is_tied_to_one_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
