@@ -16,6 +16,7 @@
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
 #define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
+#define LEAST_PRICING_S 1.0
 #define VIEW_S 240.0
 #define LEAST_VIEWS 4.0
 #define MOST_VIEWS 32.0
@@ -107,7 +108,8 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
     if (rc == 0)
         rc = race_seconds(task, stage->state, &seconds, err);
     if (rc == 0)
-        rc = ask_price(out, stage->state, &space, PRICING_SHARE * fmax(seconds, 0), err);
+        rc = ask_price(out, stage->state, &space, fmax(PRICING_SHARE * seconds, LEAST_PRICING_S),
+                       err);
     return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
 }
 
