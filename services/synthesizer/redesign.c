@@ -16,6 +16,7 @@
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
 #define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
+#define LEAST_PRICING_S 1.0
 #define VIEW_S 240.0
 #define LEAST_VIEWS 4.0
 #define MOST_VIEWS 32.0
@@ -87,28 +88,48 @@ static int ask_price(struct work_output *out, const job_state *state, const stru
     return rc == 0 ? work_follow(out, queue, "price", &price->base, err) : rc;
 }
 
-int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err)
+/* Everything up to the question. */
+static int ask(struct work_task *task, struct work_output *out, job_state *state, struct err *err)
 {
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design_ends ends;
     struct space space;
     double seconds = 0;
-    int rc = arena ? race_stage(task, &stage, err) : err_oom(err, "the redesign");
+    int rc = arena ? students_ends(task, state, &ends, err) : err_oom(err, "the redesign");
     if (rc == 0)
-        rc = students_ends(task, stage->state, &ends, err);
+        rc = race_keep_reserve(task, state, err);
     if (rc == 0)
-        rc = race_keep_reserve(task, stage->state, err);
+        rc = build_space(state, &ends, arena, &space, err);
     if (rc == 0)
-        rc = build_space(stage->state, &ends, arena, &space, err);
-    if (rc == 0)
-        rc = state_decide(stage->state, err, "redesign: %d students of %d pieces", space.n_students,
+        rc = state_decide(state, err, "redesign: %d students of %d pieces", space.n_students,
                           space.n_pieces);
     if (rc == 0)
-        rc = race_seconds(task, stage->state, &seconds, err);
-    if (rc == 0)
-        rc = ask_price(out, stage->state, &space, PRICING_SHARE * fmax(seconds, 0), err);
-    return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
+        rc = race_seconds(task, state, &seconds, err);
+    return rc == 0
+               ? ask_price(out, state, &space, fmax(PRICING_SHARE * seconds, LEAST_PRICING_S), err)
+               : rc;
+}
+
+/* A failure that lasts costs the redesign, not the job, which ends with what it has. */
+static int end_early(struct work_output *out, Hone__V1__StageTask *stage, const struct err *why,
+                     struct err *err)
+{
+    if (!work_is_permanent(why->code))
+        return err_set(err, why->code, "%s", why->message);
+    int rc = state_decide(stage->state, err, "redesign: %s", why->message);
+    return rc == 0 ? race_finish(out, stage, err) : rc;
+}
+
+int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    struct err why = {0};
+    int rc = race_stage(task, &stage, err);
+    if (rc < 0)
+        return rc;
+    rc = ask(task, out, stage->state, &why);
+    return rc < 0 ? end_early(out, stage, &why, err)
+                  : work_continue(out, "synthesizer", "enroll", &stage->base, err);
 }
 
 /* ---- the stage enroll ---- */
@@ -191,7 +212,7 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     return rc;
 }
 
-/* Everything up to the first rung. A failure here costs the redesign, not the job. */
+/* Everything up to the first rung. */
 static int begin(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
                  bool *ret_begun, struct err *err)
 {
@@ -221,9 +242,7 @@ int synthesizer_enroll(struct work_task *task, struct work_output *out, struct e
     if (rc < 0)
         return rc;
     rc = begin(task, out, stage, &begun, &why);
-    if (rc < 0 && !work_is_permanent(rc))
-        return err_set(err, why.code, "%s", why.message);
     if (rc < 0)
-        rc = state_decide(stage->state, err, "redesign: %s", why.message);
-    return rc < 0 || begun ? rc : race_finish(out, stage, err);
+        return end_early(out, stage, &why, err);
+    return begun ? 0 : race_finish(out, stage, err);
 }

@@ -9,7 +9,7 @@
 #include "shared/graph/cuts.h"
 #include "shared/graph/passes.h"
 
-#define MAX_STUDENTS 20000
+#define MAX_STUDENTS 32768 /* the largest pictures have some 25000 */
 #define MAX_PIECES 4096
 #define BUCKETS 8192 /* of pieces by their key */
 #define MAX_TEXT 512

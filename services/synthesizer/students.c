@@ -65,9 +65,19 @@ static int describe(job_state *state, job_student *student, const struct space_s
     return rc == 0 ? message_set(&student->network, network, err) : rc;
 }
 
+/* Another value that has the name gets another one. */
 static int rename_to(struct graph *g, int value, const char *name, struct err *err)
 {
-    return strcmp(g->values[value]->name, name) == 0 ? 0 : graph_rename_value(g, value, name, err);
+    const int other = graph_find_value(g, name);
+    if (other == value)
+        return 0;
+    if (other >= 0) {
+        _cleanup_(freep) char *aside = str_printf("%s.student", name);
+        int rc = aside ? graph_rename_value(g, other, aside, err) : err_oom(err, "a name");
+        if (rc < 0)
+            return rc;
+    }
+    return graph_rename_value(g, value, name, err);
 }
 
 /* A student takes the original's place as it is: under the same names, and with probabilities as
@@ -84,7 +94,7 @@ static int answer_like(const struct graph *original, struct graph *g, struct err
         g->outputs[0] = g->nodes[node]->outputs[0];
         rc = graph_set_attr_int(g, g->nodes[node], "axis", 1, err);
         if (rc == 0)
-            rc = graph_rename_value(g, logits, "logits", err);
+            rc = rename_to(g, logits, "logits", err);
         if (rc == 0)
             rc = graph_infer(g, err);
     }

@@ -510,7 +510,9 @@ const struct tensor *graph_constant_of(const struct graph *g, const struct node 
 
 int graph_find_value(const struct graph *g, const char *name)
 {
-    return name_table_get(g->value_names, name);
+    const int value = name_table_get(g->value_names, name);
+    /* names that were given up stay taken */
+    return value >= 0 && strcmp(g->values[value]->name, name) == 0 ? value : -1;
 }
 
 int node_err(struct err *err, enum err_code code, const struct node *node, const char *fmt, ...)

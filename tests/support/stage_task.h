@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -138,7 +139,7 @@ static inline const char *stage_event(const struct stage *s, const char *type)
     return NULL;
 }
 
-/* The payload of a follow-up, or (NULL) nothing of that kind. */
+/* The follow-up of that kind; NULL: there are not as many. */
 static inline const struct task_spec *stage_follow(const struct stage *s, const char *kind, int nth)
 {
     for (int i = 0; i < s->out.n_tasks; i++)
@@ -154,6 +155,40 @@ static inline void *stage_payload(const struct task_spec *spec,
     assert_non_null(spec);
     STAGE_OK(message_unpack(type, spec->payload, spec->payload_bytes, &message, err));
     return message;
+}
+
+/* The state with which the job goes on: the continuation is this stage. */
+static inline job_state *stage_handed_on(const struct stage *s, const char *queue, const char *kind)
+{
+    assert_non_null(s->out.continuation);
+    assert_string_equal(s->out.continuation->queue, queue);
+    assert_string_equal(s->out.continuation->kind, kind);
+    Hone__V1__StageTask *next =
+        stage_payload(s->out.continuation, &hone__v1__stage_task__descriptor);
+    job_state *ret = next->state;
+    next->state = NULL;
+    message_free(next);
+    assert_non_null(ret);
+    return ret;
+}
+
+/* Whether a decision holds the text. */
+static inline bool stage_decided(const job_state *state, const char *text)
+{
+    for (size_t i = 0; i < state->n_decisions; i++)
+        if (strstr(state->decisions[i], text))
+            return true;
+    return false;
+}
+
+/* From now on the job was submitted so many seconds ago. */
+static inline void stage_age(struct stage *s, int seconds)
+{
+    char line[96], answer[32];
+    snprintf(line, sizeof(line), "HSET {hone}:job:J1 created %lld",
+             (long long)clock_wall_ms() - 1000LL * seconds);
+    assert_int_equal(test_redis_ask(&s->redis, line, answer, sizeof(answer)), 0);
+    assert_string_equal(answer, ":0"); /* it was there */
 }
 
 /* ---- states ---- */

@@ -49,12 +49,7 @@ static job_state *choose(job_state *s, const char *const *names)
     Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
     task.state = s;
     STAGE_OK(stage_run(&stage, synthesizer_choose, &task, err));
-    Hone__V1__StageTask *next =
-        stage_payload(stage.out.continuation, &hone__v1__stage_task__descriptor);
-    assert_string_equal(stage.out.continuation->kind, "report");
-    job_state *ret = next->state;
-    next->state = NULL;
-    message_free(next);
+    job_state *ret = stage_handed_on(&stage, "exporter", "report");
     size_t n = 0;
     for (; names[n]; n++) {
         assert_true(n < ret->n_finals);
@@ -94,10 +89,7 @@ static void students_are_judged_by_the_originals_value_on_the_test_part(void **s
     candidate(s, "student-2", "conv:8 head", 5, 0.88, 1, 11);
     _cleanup_(message_freep) job_state *after =
         choose(s, (const char *const[]){"student-1", "int8", NULL});
-    bool said = false;
-    for (size_t i = 0; i < after->n_decisions; i++)
-        said |= strstr(after->decisions[i], "student-1 (search part: drop 0.200") != NULL;
-    assert_true(said);
+    assert_true(stage_decided(after, "student-1 (search part: drop 0.200"));
 }
 
 static void a_further_student_must_be_more_accurate(void **state)

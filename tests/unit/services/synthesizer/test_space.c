@@ -177,6 +177,7 @@ static void nothing_is_tied_to_one_size(void **state)
         {{.channels = 1, .height = 49, .width = 10, .outputs = 12}, 2700000, true},
         {{.channels = 3, .height = 160, .width = 160, .outputs = 1000}, 76000000, true},
         {{.channels = 3, .height = 640, .width = 480, .outputs = 5}, 900000000, true},
+        {{.channels = 3, .height = 640, .width = 640, .outputs = 1000}, INT64_MAX, true},
         {{.channels = 1, .height = 28, .width = 28, .outputs = 2}, 5000000, true},
         {{.channels = 3, .height = 4, .width = 4, .outputs = 10}, 5000000, false},
     };
