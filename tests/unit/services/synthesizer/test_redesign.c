@@ -283,7 +283,7 @@ static void price(struct space *space, double us)
     result.us = all;
     result.n_us = (size_t)space->n_pieces;
     result.floor_us = FLOOR_US;
-    space_price(space, all, FLOOR_US);
+    space_price(space, all, FLOOR_US, false);
     stage_result(&stage, &result);
 }
 
