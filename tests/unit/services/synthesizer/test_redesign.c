@@ -273,18 +273,33 @@ static void pricing_is_limited_where_no_time_is_left(void **state)
 
 #define FLOOR_US 2.0
 
-/* A piece takes a microsecond, and `us` for each million of its products. */
-static void price(struct space *space, double us)
+static bool has_piece(const struct space_student *student, int piece)
+{
+    for (int i = 0; i < student->n; i++)
+        if (student->pieces[i] == piece)
+            return true;
+    return false;
+}
+
+/* A piece takes a microsecond, and `us` for each million of its products. only: no other pieces
+ * than this student's have a price; NULL: all have. */
+static void price_only(struct space *space, double us, const struct space_student *only)
 {
     Hone__V1__PriceResult result = HONE__V1__PRICE_RESULT__INIT;
     _cleanup_(freep) double *all = mem_calloc((size_t)space->n_pieces, sizeof(*all));
     for (int i = 0; i < space->n_pieces; i++)
-        all[i] = 1 + us * 1e-6 * (double)space->pieces[i].macs;
+        if (!only || has_piece(only, i))
+            all[i] = 1 + us * 1e-6 * (double)space->pieces[i].macs;
     result.us = all;
     result.n_us = (size_t)space->n_pieces;
     result.floor_us = FLOOR_US;
     space_price(space, all, FLOOR_US, false);
     stage_result(&stage, &result);
+}
+
+static void price(struct space *space, double us)
+{
+    price_only(space, us, NULL);
 }
 
 /* The redesign costs itself only: the job goes on with what it has. */
@@ -441,6 +456,22 @@ static void students_are_enrolled(void **state)
 }
 
 /* One alone races nobody, and has all of the time. */
+static void what_has_no_price_is_not_enrolled(void **state)
+{
+    (void)state;
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
+    struct space space = space_of(s, &stage_pictures, arena);
+    s->reserve_s = 30;
+    stage_rate(&stage, "1e10");
+    price_only(&space, 20, &space.students[0]);
+    STAGE_OK(run(synthesizer_enroll, s, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    assert_int_equal(after->n_students, 1);
+    assert_string_equal(after->students[0]->design, space.students[0].text);
+    shares(after, 3000 - 30, 1e10);
+}
+
 static void little_time_is_for_few_students(void **state)
 {
     (void)state;
@@ -627,6 +658,7 @@ int main(void)
         TEST(a_final_within_the_limit_is_what_is_to_beat),
         TEST(training_that_is_too_slow_is_not_begun),
         TEST(students_are_enrolled),
+        TEST(what_has_no_price_is_not_enrolled),
         TEST(little_time_is_for_few_students),
         TEST(how_students_are_trained),
         TEST(few_samples_are_learned_in_small_batches),
