@@ -139,6 +139,7 @@ int train_job_open(struct train_job *job, struct err *err)
     if (r == 0)
         r = recipe_network(&q->how, job->original, job->samples.ds, &job->samples.pre,
                            (int)q->threads, &job->g, &job->options.frozen, err);
+    job->options.original = job->teacher_graph;
     if (r < 0 || !q->how.features)
         return r < 0 ? r : 0;
     r = recipe_features(&q->how, job->teacher_graph, &job->teacher_pre, job->g, &job->features,

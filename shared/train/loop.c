@@ -10,6 +10,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/graph/passes.h"
+#include "shared/nn/quantize.h"
 #include "shared/train/average.h"
 #include "shared/train/batches.h"
 
@@ -35,6 +36,7 @@ struct run {
     struct average *ema, *slow;
     struct batch_settings settings;
     struct batches *batches;
+    bool quantized; /* looked at as it will run */
     struct loss loss;
     struct lane_spare *lanes;
     double *losses, *feature_losses; /* [batch] */
@@ -387,7 +389,7 @@ static int evaluate(struct run *r, double *ret, struct err *err)
     _cleanup_(freep) int32_t *labels = NULL;
     _cleanup_(freep) float *logits = NULL;
     const struct infer_options options = {.threads = r->options->threads,
-                                          .precision = PRECISION_FP32,
+                                          .precision = r->quantized ? PRECISION_AUTO : PRECISION_FP32,
                                           .progress = ask_to_stop,
                                           .progress_ctx = r};
     struct infer_metrics metrics;
@@ -573,11 +575,13 @@ static int open_network(const struct graph *g, struct run *r, struct err *err)
                                           .threads = o->threads,
                                           .slice = o->slice,
                                           .precision = o->precision,
+                                          .original = o->original,
                                           .norm_momentum = o->norm_momentum,
                                           .seed = o->seed,
                                           .n_taps = n_taps,
                                           .taps = r->taps};
     int64_t shape[3];
+    r->quantized = quant_is_quantized(g);
     dataset_sample_shape(r->ds, shape);
     int rc = train_net_new(g, &net, &r->net, err);
     if (rc < 0)

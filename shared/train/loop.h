@@ -62,6 +62,7 @@ struct train_options {
     double ema;          /* decay of an average that is what is evaluated and exported; 0: none */
     int lookahead;       /* the weights are pulled back to their slow average every so many steps,
                             more and more towards the end (airbench's); 0: never */
+    const struct graph *original; /* of a quantized network, as in train_net_options; may be NULL */
     const char *frozen;  /* name of weights that stay as they are; NULL: none */
     float norm_momentum; /* as in train_net_options */
     uint64_t seed;
