@@ -203,7 +203,8 @@ static int print_json(const struct train_job *job)
     yyjson_mut_doc_set_root(doc, root);
     yyjson_mut_obj_add_str(doc, root, "type", "result");
     yyjson_mut_obj_add_str(doc, root, "out", job->out);
-    yyjson_mut_obj_add_str(doc, root, "metric", "top1");
+    const char *metric = judge_metric_name(job->result.metric);
+    yyjson_mut_obj_add_str(doc, root, "metric", metric ? metric : "none");
     add_real(doc, root, "value", job->score);
     yyjson_mut_obj_add_sint(doc, root, "n", job->n_scored);
     yyjson_mut_obj_add_sint(doc, root, "epochs", job->result.n_epochs);
@@ -237,8 +238,8 @@ static int print_end(const struct train_job *job)
            str_seconds(job->result.seconds, took), precision_name(job->result.precision),
            job->result.images_per_second);
     if (isfinite(job->score))
-        printf("top1           %.2f %% of %lld samples (test part)\n", 100 * job->score,
-               (long long)job->n_scored);
+        printf("%-14s %.2f %% of %lld samples (test part)\n", judge_metric_name(job->result.metric),
+               100 * job->score, (long long)job->n_scored);
     printf("written        %s\n", job->out);
     return CLI_OK;
 }

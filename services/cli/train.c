@@ -139,6 +139,8 @@ int train_job_open(struct train_job *job, struct err *err)
     if (r == 0)
         r = recipe_network(&q->how, job->original, job->samples.ds, &job->samples.pre,
                            (int)q->threads, &job->g, &job->options.frozen, err);
+    job->judge = (struct train_judge){job->teacher_graph, job->teacher_pre};
+    job->options.judge = job->teacher_graph ? &job->judge : NULL;
     job->options.original = job->teacher_graph;
     if (r < 0 || !q->how.features)
         return r < 0 ? r : 0;
@@ -194,25 +196,16 @@ static int write_curve(struct train_job *job, struct err *err)
 static int score(struct train_job *job, struct err *err)
 {
     const struct infer_options options = {.threads = (int)job->q->threads};
-    _cleanup_(sample_view_release) struct sample_view view = {0};
-    _cleanup_(freep) int32_t *labels = NULL;
-    _cleanup_(freep) float *logits = NULL;
-    struct infer_metrics metrics;
-    int64_t width = 0;
+    const struct dataset *ds = job->samples.ds;
+    _cleanup_(freep) int32_t *right = NULL;
     job->score = NAN;
-    if (dataset_count(job->samples.ds, PART_TEST) < 1)
+    if (dataset_count(ds, PART_TEST) < 1 || job->result.metric == JUDGE_NONE)
         return 0;
-    int r = sample_view_init(&view, job->samples.ds, PART_TEST, &job->samples.pre, 0, 0, err);
-    if (r == 0)
-        r = sample_view_labels(&view, &labels, err);
-    if (r == 0)
-        r = samples_run(job->trained, &options, &view, &logits, &width, err);
-    if (r < 0 || !labels || !samples_classes(&job->samples, width))
-        return r;
-    infer_metrics(logits, NULL, labels, view.n, width, &metrics);
-    job->score = metrics.top1;
-    job->n_scored = view.n;
-    return 0;
+    int r = judge_right(job->result.metric, job->options.judge, ds, PART_TEST, &options, &right,
+                        &job->n_scored, err);
+    return r < 0 ? r
+                 : judge_score(job->trained, ds, PART_TEST, &job->samples.pre, &options, right,
+                               &job->score, err);
 }
 
 int train_job_run(struct train_job *job, struct err *err)

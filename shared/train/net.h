@@ -35,12 +35,12 @@ struct train_net_options {
                                  any scale do not fit in bf16's 8 digits */
     const struct graph *original; /* of a quantized network, may be NULL: where its weights round to
                                      the integers, training begins with them */
-    float norm_momentum;      /* of running statistics: running += momentum * (slice's - running),
-                                 once a step with the mean over its slices; 0: 0.1 */
-    uint64_t seed;            /* of Dropout */
-    int n_taps;               /* values (cut points) whose activations the loss sees as well */
-    const char *const *taps;  /* names */
-    bool timed;               /* keep times of operators, for train_net_time */
+    float norm_momentum;     /* of running statistics: running += momentum * (slice's - running),
+                                once a step with the mean over its slices; 0: 0.1 */
+    uint64_t seed;           /* of Dropout */
+    int n_taps;              /* values (cut points) whose activations the loss sees as well */
+    const char *const *taps; /* names */
+    bool timed;              /* keep times of operators, for train_net_time */
 };
 
 /* UNIMPLEMENTED, naming the node, for an operator that cannot be trained through. */

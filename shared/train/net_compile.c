@@ -316,10 +316,8 @@ int compile_param(struct compiler *c, int value, enum train_role role, struct er
         return i;
     net->param_value[i] = value;
     struct train_param *p = &net->params[i];
-    *p = (struct train_param){.name = v->name,
-                              .role = role,
-                              .shape = from->shape,
-                              .n = shape_elements(&from->shape)};
+    *p = (struct train_param){
+        .name = v->name, .role = role, .shape = from->shape, .n = shape_elements(&from->shape)};
     p->value = arena_memdup(net->arena, from->data, (size_t)p->n * sizeof(float));
     p->grad = arena_alloc(net->arena, (size_t)p->n, sizeof(float));
     if (q)
@@ -449,8 +447,8 @@ static int check_inputs(const struct compiler *c, const struct node *node, struc
             return compile_refuse(node, err, "its constant is quantized");
         if (v >= 0 && !quantized && !c->g->values[v]->constant && c->val_of[v] < 0 &&
             !c->waiting[v] && c->g->values[v]->dtype == DTYPE_F32)
-            return err_set(err, ERR_INTERNAL, "node '%s': input '%s' has not been made",
-                           node->name, c->g->values[v]->name);
+            return err_set(err, ERR_INTERNAL, "node '%s': input '%s' has not been made", node->name,
+                           c->g->values[v]->name);
     }
     return 0;
 }

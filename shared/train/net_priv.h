@@ -94,8 +94,8 @@ int64_t grid_integer(const struct grid *grid, float x);
 
 /* A constant behind a DequantizeLinear. */
 struct quantized {
-    int value, integers; /* of the graph: dequantized, and what is in the file */
-    int param;           /* -1: not one */
+    int value, integers;         /* of the graph: dequantized, and what is in the file */
+    int param;                   /* -1: not one */
     int64_t channels, inner;     /* element i has the scale i / inner % channels */
     const float *scales, *zeros; /* [channels] */
     struct grid bounds;          /* low and high */
@@ -115,7 +115,7 @@ struct slot {
     float scale;
     const struct quantized *quantized;
     int scaled; /* shared buffer */
-    int acc;     /* buffer of HOME_LANE: f32[acc_n], summed over the lane's slices */
+    int acc;    /* buffer of HOME_LANE: f32[acc_n], summed over the lane's slices */
     int64_t acc_n;
     struct prim *unpack; /* acc -> net->plain, when acc is not laid out as the parameter */
     int n_packs;

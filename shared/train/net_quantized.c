@@ -45,7 +45,8 @@ static int read_scales(const struct compiler *c, const struct node *node, struct
                        struct err *err)
 {
     const struct tensor *x = graph_input_of(c->g, node, 0)->constant;
-    const struct value *scale = graph_input_of(c->g, node, 1), *zero = graph_input_of(c->g, node, 2);
+    const struct value *scale = graph_input_of(c->g, node, 1),
+                       *zero = graph_input_of(c->g, node, 2);
     if (!scale->constant || scale->dtype != DTYPE_F32 || (zero && !zero->constant) ||
         node_int(node, "block_size", 0) != 0)
         return compile_refuse(node, err, "its scales are not constants for each channel");

@@ -119,10 +119,10 @@ enum { BATCH = 24 };
 static struct train_net *net_of_quantized(const struct graph *start)
 {
     struct train_net *net = NULL;
-    OK(train_net_new(quantized,
-                     &(struct train_net_options){
-                         .batch = BATCH, .threads = 2, .slice = 12, .original = start},
-                     &net, err));
+    OK(train_net_new(
+        quantized,
+        &(struct train_net_options){.batch = BATCH, .threads = 2, .slice = 12, .original = start},
+        &net, err));
     return net;
 }
 
