@@ -468,18 +468,10 @@ static int make_nodes(struct compiler *c, struct err *err)
     return 0;
 }
 
-/* The value of the graph that is the network's first output: logits, for a final Softmax is left
- * out. */
-static int logits_of(const struct graph *g)
-{
-    int v = g->outputs[0], at = g->values[v]->producer;
-    return at >= 0 && g->nodes[at]->op == OP_SOFTMAX ? g->nodes[at]->inputs[0] : v;
-}
-
 static int find_outputs(struct compiler *c, int *values, struct err *err)
 {
     struct train_net *net = c->net;
-    values[0] = logits_of(c->g);
+    values[0] = graph_logits(c->g);
     for (int t = 0; t < net->options.n_taps; t++) {
         const char *name = net->options.taps[t];
         values[1 + t] = graph_find_value(c->g, name);

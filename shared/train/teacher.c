@@ -114,7 +114,7 @@ static bool same_work(const struct header *a, const struct header *b)
 /* ---- building ---- */
 
 struct build {
-    const struct graph *g;
+    struct graph *g; /* up to the logits */
     const struct augmenter *views;
     const struct teacher_options *options;
     struct header header;
@@ -127,6 +127,7 @@ struct build {
 
 static void build_release(struct build *b)
 {
+    graph_free(b->g);
     fs_closep(&b->fd);
     free(b->rows);
     free(b->halves);
@@ -262,13 +263,28 @@ static bool is_there(const char *path, const struct header *wanted)
     return same;
 }
 
+/* A copy without the final Softmax: of probabilities the losses would take another one. */
+static int up_to_logits(const struct graph *g, struct graph **ret, struct err *err)
+{
+    int rc = graph_clone(g, ret, err);
+    const int logits = rc < 0 ? rc : graph_logits(g);
+    if (rc < 0 || logits == g->outputs[0])
+        return rc;
+    (*ret)->n_outputs = 0;
+    rc = graph_add_output(*ret, logits, err);
+    if (rc >= 0)
+        rc = graph_compact(*ret, err);
+    return rc < 0 ? rc : 0;
+}
+
 int teacher_build(const struct graph *g, const struct augmenter *views,
                   const struct teacher_options *options, const char *path, double *ret_rate,
                   struct err *err)
 {
-    _cleanup_(build_release) struct build b = {
-        .g = g, .views = views, .options = options, .fd = -1};
-    int rc = make_header(g, views, options, &b.header, err);
+    _cleanup_(build_release) struct build b = {.views = views, .options = options, .fd = -1};
+    int rc = up_to_logits(g, &b.g, err);
+    if (rc == 0)
+        rc = make_header(b.g, views, options, &b.header, err);
     if (rc < 0)
         return err_wrap(err, "teacher");
     if (ret_rate)
