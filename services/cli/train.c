@@ -10,6 +10,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/graph/onnx.h"
+#include "shared/nn/quantize.h"
 
 void train_job_release(struct train_job *job)
 {
@@ -85,6 +86,16 @@ static int read_networks(struct train_job *job, struct err *err)
     return r < 0 ? err_wrap(err, "%s", q->teacher) : 0;
 }
 
+/* What a quantized network was made for its original sees, too; NULL: not said. */
+static const char *teacher_given(const struct train_job *job)
+{
+    const struct train_request *q = job->q;
+    if (q->teacher_preprocess || q->preprocess)
+        return q->teacher_preprocess ? q->teacher_preprocess : q->preprocess;
+    return quant_is_quantized(job->original) ? graph_metadata(job->original, "hone.preprocess")
+                                             : NULL;
+}
+
 static int choose_preprocess(struct train_job *job, struct err *err)
 {
     const struct train_request *q = job->q;
@@ -92,8 +103,7 @@ static int choose_preprocess(struct train_job *job, struct err *err)
     struct samples *s = &job->samples;
     int r = 0;
     if (job->teacher_graph) {
-        r = samples_preprocess(s, job->teacher_graph, &options,
-                               q->teacher_preprocess ? q->teacher_preprocess : q->preprocess, err);
+        r = samples_preprocess(s, job->teacher_graph, &options, teacher_given(job), err);
         job->teacher_pre = s->pre;
         if (r < 0)
             return err_wrap(err, "%s", q->teacher);
