@@ -413,9 +413,13 @@ const struct cli_command cmd_train = {
         "folded into their layers are put back for training and folded again at the end. Learned\n"
         "from is the training part; the search part is looked at now and then, the test part\n"
         "once, at the end. Ctrl-C writes a checkpoint; --resume goes on to the same result, bit\n"
-        "for bit.",
+        "for bit. A quantized MODEL (QDQ) stays one: it learns with its rounding in place, best\n"
+        "from its original as the teacher. Where the data's labels are not the network's classes,\n"
+        "a teacher's top answers are what counts as right.",
     .examples = "  hone train resnet20.onnx --data cifar10.tar --reinit --crop 4 --epochs 80\n"
                 "  hone train student.onnx --data cifar10.tar --reinit --teacher resnet56.onnx \\\n"
-                "      --temperature 4 --crop 4 --flip alternating --out student-distilled.onnx\n",
+                "      --temperature 4 --crop 4 --flip alternating --out student-distilled.onnx\n"
+                "  hone train resnet20-int8.onnx --data cifar10.tar --teacher resnet20.onnx \\\n"
+                "      --optimizer adam --lr 0.00001 --epochs 2\n",
     .run = run,
 };

@@ -4,8 +4,8 @@
  *
  *     quantize_driver MODEL.onnx DATA PREPROCESS OUT.onnx [SAMPLES [BITS]]
  *
- * PREPROCESS as in `hone eval`; SAMPLES of the training part (256); BITS of the weights (8 where
- * the CPU has int8, else 7).
+ * PREPROCESS as in `hone eval`, or auto: what that would choose; SAMPLES of the training part
+ * (256); BITS of the weights (8 where the CPU has int8, else 7).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +59,8 @@ int main(int argc, char **argv)
     const struct infer_options infer = {.threads = pool_cpus()};
     must(network_read(argv[1], PRECISION_AUTO, &g, &err), &err);
     must(samples_open(&samples, argv[2], g, argv[1], infer.threads, &err), &err);
-    must(samples_preprocess(&samples, g, &infer, argv[3], &err), &err);
+    const char *given = strcmp(argv[3], "auto") == 0 ? NULL : argv[3];
+    must(samples_preprocess(&samples, g, &infer, given, &err), &err);
     const int64_t have = dataset_count(samples.ds, PART_TRAIN);
     must(sample_view_init(&view, samples.ds, PART_TRAIN, &samples.pre, n < have ? n : 0, 0, &err),
          &err);
