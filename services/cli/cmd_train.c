@@ -203,7 +203,8 @@ static int print_json(const struct train_job *job)
     yyjson_mut_doc_set_root(doc, root);
     yyjson_mut_obj_add_str(doc, root, "type", "result");
     yyjson_mut_obj_add_str(doc, root, "out", job->out);
-    yyjson_mut_obj_add_str(doc, root, "metric", "top1");
+    const char *metric = judge_metric_name(job->result.metric);
+    yyjson_mut_obj_add_str(doc, root, "metric", metric ? metric : "none");
     add_real(doc, root, "value", job->score);
     yyjson_mut_obj_add_sint(doc, root, "n", job->n_scored);
     yyjson_mut_obj_add_sint(doc, root, "epochs", job->result.n_epochs);
@@ -237,8 +238,8 @@ static int print_end(const struct train_job *job)
            str_seconds(job->result.seconds, took), precision_name(job->result.precision),
            job->result.images_per_second);
     if (isfinite(job->score))
-        printf("top1           %.2f %% of %lld samples (test part)\n", 100 * job->score,
-               (long long)job->n_scored);
+        printf("%-14s %.2f %% of %lld samples (test part)\n", judge_metric_name(job->result.metric),
+               100 * job->score, (long long)job->n_scored);
     printf("written        %s\n", job->out);
     return CLI_OK;
 }
@@ -412,9 +413,13 @@ const struct cli_command cmd_train = {
         "folded into their layers are put back for training and folded again at the end. Learned\n"
         "from is the training part; the search part is looked at now and then, the test part\n"
         "once, at the end. Ctrl-C writes a checkpoint; --resume goes on to the same result, bit\n"
-        "for bit.",
+        "for bit. A quantized MODEL (QDQ) stays one: it learns with its rounding in place, best\n"
+        "from its original as the teacher. Where the data's labels are not the network's classes,\n"
+        "a teacher's top answers are what counts as right.",
     .examples = "  hone train resnet20.onnx --data cifar10.tar --reinit --crop 4 --epochs 80\n"
                 "  hone train student.onnx --data cifar10.tar --reinit --teacher resnet56.onnx \\\n"
-                "      --temperature 4 --crop 4 --flip alternating --out student-distilled.onnx\n",
+                "      --temperature 4 --crop 4 --flip alternating --out student-distilled.onnx\n"
+                "  hone train resnet20-int8.onnx --data cifar10.tar --teacher resnet20.onnx \\\n"
+                "      --optimizer adam --lr 0.00001 --epochs 2\n",
     .run = run,
 };

@@ -10,6 +10,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/graph/onnx.h"
+#include "shared/nn/quantize.h"
 
 void train_job_release(struct train_job *job)
 {
@@ -85,6 +86,16 @@ static int read_networks(struct train_job *job, struct err *err)
     return r < 0 ? err_wrap(err, "%s", q->teacher) : 0;
 }
 
+/* What a quantized network was made for its original sees, too; NULL: not said. */
+static const char *teacher_given(const struct train_job *job)
+{
+    const struct train_request *q = job->q;
+    if (q->teacher_preprocess || q->preprocess)
+        return q->teacher_preprocess ? q->teacher_preprocess : q->preprocess;
+    return quant_is_quantized(job->original) ? graph_metadata(job->original, "hone.preprocess")
+                                             : NULL;
+}
+
 static int choose_preprocess(struct train_job *job, struct err *err)
 {
     const struct train_request *q = job->q;
@@ -92,8 +103,7 @@ static int choose_preprocess(struct train_job *job, struct err *err)
     struct samples *s = &job->samples;
     int r = 0;
     if (job->teacher_graph) {
-        r = samples_preprocess(s, job->teacher_graph, &options,
-                               q->teacher_preprocess ? q->teacher_preprocess : q->preprocess, err);
+        r = samples_preprocess(s, job->teacher_graph, &options, teacher_given(job), err);
         job->teacher_pre = s->pre;
         if (r < 0)
             return err_wrap(err, "%s", q->teacher);
@@ -139,6 +149,9 @@ int train_job_open(struct train_job *job, struct err *err)
     if (r == 0)
         r = recipe_network(&q->how, job->original, job->samples.ds, &job->samples.pre,
                            (int)q->threads, &job->g, &job->options.frozen, err);
+    job->judge = (struct train_judge){job->teacher_graph, job->teacher_pre};
+    job->options.judge = job->teacher_graph ? &job->judge : NULL;
+    job->options.original = job->teacher_graph;
     if (r < 0 || !q->how.features)
         return r < 0 ? r : 0;
     r = recipe_features(&q->how, job->teacher_graph, &job->teacher_pre, job->g, &job->features,
@@ -193,25 +206,16 @@ static int write_curve(struct train_job *job, struct err *err)
 static int score(struct train_job *job, struct err *err)
 {
     const struct infer_options options = {.threads = (int)job->q->threads};
-    _cleanup_(sample_view_release) struct sample_view view = {0};
-    _cleanup_(freep) int32_t *labels = NULL;
-    _cleanup_(freep) float *logits = NULL;
-    struct infer_metrics metrics;
-    int64_t width = 0;
+    const struct dataset *ds = job->samples.ds;
+    _cleanup_(freep) int32_t *right = NULL;
     job->score = NAN;
-    if (dataset_count(job->samples.ds, PART_TEST) < 1)
+    if (dataset_count(ds, PART_TEST) < 1 || job->result.metric == JUDGE_NONE)
         return 0;
-    int r = sample_view_init(&view, job->samples.ds, PART_TEST, &job->samples.pre, 0, 0, err);
-    if (r == 0)
-        r = sample_view_labels(&view, &labels, err);
-    if (r == 0)
-        r = samples_run(job->trained, &options, &view, &logits, &width, err);
-    if (r < 0 || !labels || !samples_classes(&job->samples, width))
-        return r;
-    infer_metrics(logits, NULL, labels, view.n, width, &metrics);
-    job->score = metrics.top1;
-    job->n_scored = view.n;
-    return 0;
+    int r = judge_right(job->result.metric, job->options.judge, ds, PART_TEST, &options, &right,
+                        &job->n_scored, err);
+    return r < 0 ? r
+                 : judge_score(job->trained, ds, PART_TEST, &job->samples.pre, &options, right,
+                               &job->score, err);
 }
 
 int train_job_run(struct train_job *job, struct err *err)

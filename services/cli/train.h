@@ -29,6 +29,7 @@ struct train_job {
     char data_hash[65];
     char *identity;
     struct train_features features; /* pairs.n 0: none */
+    struct train_judge judge;       /* the teacher */
     struct train_options options;
     struct train_result result;
     double teacher_rate; /* samples a second; 0: its logits were there */

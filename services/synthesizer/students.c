@@ -17,7 +17,7 @@
 #define USUAL_RATE 0.1  /* of that batch */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
-#define TEACHER_SHARE 0.9     /* of the loss, where there are labels */
+#define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
 
 /* ---- what the original is ---- */
 
@@ -40,8 +40,6 @@ int students_ends(struct work_task *task, const job_state *state, struct design_
         return refuse(err, "the network does not read pictures [N, C, H, W]");
     if (out->shape.rank != 2 || out->shape.dim[1] < 2)
         return refuse(err, "the network's answers are no classes [N, K]");
-    if (!state->data->labels_usable)
-        return refuse(err, "the data have no labels of the network's classes");
     *ret = (struct design_ends){.channels = in->shape.dim[1],
                                 .height = in->shape.dim[2],
                                 .width = in->shape.dim[3],
@@ -190,7 +188,7 @@ static void settings_of(const job_state *state, const job_student *student,
     s->seed = state->spec->seed;
     s->schedule = (char *)"one-cycle";
     s->evaluate = -1;
-    s->distil = TEACHER_SHARE;
+    s->distil = state->data->labels_usable ? TEACHER_SHARE : 1;
     s->temperature = TEMPERATURE;
     s->views = state->views;
     s->reinit = student->rungs == 0;
@@ -218,6 +216,7 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     train.preprocess = state->preprocess;
     train.settings = &settings;
     train.teacher = teacher_of(state);
+    train.judge = state->network;
     int rc = work_follow(out, "trainer", "train", &train.base, err);
     if (rc == 0)
         out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;

@@ -10,7 +10,7 @@
 typedef Hone__V1__Student job_student;
 
 /* What the original reads and yields. FAILED_PRECONDITION with the reason, for people, where
- * students cannot stand in for it (several inputs, answers that are no classes, no labels). */
+ * students cannot stand in for it (several inputs, answers that are no classes). */
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err);
 

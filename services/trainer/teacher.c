@@ -35,7 +35,7 @@ static int name_records(struct teaching *t, struct err *err)
     const struct teacher_request *q = t->q;
     _cleanup_(freep) char *augment = augment_text(q->augment);
     _cleanup_(freep) char *what =
-        str_printf("logits\n%s\n%s\n%s\n%s\nviews=%d seed=%lld precision=%s", q->network, q->data,
+        str_printf("%s\n%s\n%s\n%s\nlogits views=%d seed=%lld precision=%s", q->network, q->data,
                    t->pre_text, augment ? augment : "", t->options.views, (long long)q->how->seed,
                    precision_name(t->options.precision));
     t->file = str_printf("%s/teacher", t->task->scratch);

@@ -23,8 +23,9 @@ struct training {
     struct preprocess pre;
     char *pre_text;
     struct graph *g; /* in training form */
-    struct graph *teacher_graph;
+    struct graph *teacher_graph, *judge_graph;
     struct train_features features;
+    struct train_judge judge;
     char cache[HASH_HEX_BYTES];
     struct teacher *teacher;
     char *checkpoint, *identity, *stage;
@@ -43,6 +44,7 @@ static void training_release(struct training *t)
     dataset_close(t->ds);
     graph_free(t->g);
     graph_free(t->teacher_graph);
+    graph_free(t->judge_graph);
     teacher_close(t->teacher);
     train_result_release(&t->result);
     free(t->pre_text);
@@ -208,6 +210,22 @@ static int open_features(struct training *t, struct err *err)
     return rc;
 }
 
+/* The judge stands for the original, too, that the network was quantized from. */
+static int open_judge(struct training *t, struct err *err)
+{
+    _cleanup_(freep) char *text = NULL;
+    const char *name = *t->q->judge ? t->q->judge : t->q->teacher;
+    if (!*name)
+        return 0;
+    int rc = inputs_network(t->task->store, name, "judge", &t->judge_graph, err);
+    if (rc == 0)
+        rc = inputs_preprocess(teacher_sees(t->q), &t->judge.pre, &text, err);
+    t->judge.network = t->judge_graph;
+    t->options.judge = &t->judge;
+    t->options.original = t->judge_graph;
+    return rc;
+}
+
 /* ---- the run ---- */
 
 /* From the checkpoint that the task names, or from the start. */
@@ -262,6 +280,25 @@ static int run(struct training *t, struct err *err)
 
 /* ---- after ---- */
 
+/* Against a judge that is right by definition. */
+static int add_drop(Hone__V1__Accuracy *accuracy, struct err *err)
+{
+    const int64_t n = (int64_t)accuracy->n, right = llround(accuracy->value * (double)n);
+    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
+    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
+    if (!was || !is)
+        return err_oom(err, "a score");
+    memset(was, 1, (size_t)n);
+    memset(is, 1, (size_t)right);
+    struct paired_drop drop;
+    infer_paired_drop(was, is, n, &drop);
+    accuracy->agreement = accuracy->value;
+    accuracy->drop_points = drop.points;
+    accuracy->drop_upper95_points = drop.upper95_points;
+    accuracy->worse = (uint64_t)drop.worse;
+    return 0;
+}
+
 static int add_accuracy(const struct training *t, Hone__V1__Network *network, struct err *err)
 {
     const struct train_result *r = &t->result;
@@ -269,12 +306,13 @@ static int add_accuracy(const struct training *t, Hone__V1__Network *network, st
     Hone__V1__Accuracy accuracy = HONE__V1__ACCURACY__INIT;
     if (!isfinite(value))
         return 0;
-    accuracy.metric = (char *)"top1";
+    accuracy.metric = (char *)judge_metric_name(r->metric);
     accuracy.part = (char *)"search";
     accuracy.engine = (char *)"hone";
     accuracy.value = value;
     accuracy.n = (uint64_t)dataset_count(t->ds, PART_SEARCH);
-    return state_add_accuracy(network, &accuracy, err);
+    int rc = r->metric == JUDGE_AGREEMENT ? add_drop(&accuracy, err) : 0;
+    return rc == 0 ? state_add_accuracy(network, &accuracy, err) : rc;
 }
 
 static int give_network(struct training *t, Hone__V1__Network *network, struct err *err)
@@ -375,6 +413,8 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
         rc = open_teacher(&t, err);
     if (rc == 0)
         rc = open_features(&t, err);
+    if (rc == 0)
+        rc = open_judge(&t, err);
     if (rc == 0)
         rc = run(&t, err);
     return rc == 0 ? give(&t, out, err) : rc;

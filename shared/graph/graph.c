@@ -508,6 +508,12 @@ const struct tensor *graph_constant_of(const struct graph *g, const struct node 
     return value ? value->constant : NULL;
 }
 
+int graph_logits(const struct graph *g)
+{
+    const int v = g->outputs[0], at = g->values[v]->producer;
+    return at >= 0 && g->nodes[at]->op == OP_SOFTMAX ? g->nodes[at]->inputs[0] : v;
+}
+
 int graph_find_value(const struct graph *g, const char *name)
 {
     const int value = name_table_get(g->value_names, name);

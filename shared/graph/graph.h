@@ -184,6 +184,7 @@ const char *graph_metadata(const struct graph *g, const char *key); /* NULL: abs
 struct value *graph_input_of(const struct graph *g, const struct node *node, int i);
 struct value *graph_output_of(const struct graph *g, const struct node *node, int i);
 int graph_find_value(const struct graph *g, const char *name); /* -1: none */
+int graph_logits(const struct graph *g); /* what a final Softmax reads; else the first output */
 
 /* Who reads each value: arrays indexed by value, in the caller's arena. Counts network outputs as a
  * use, too. Rebuild after changing the graph. */

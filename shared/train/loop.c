@@ -10,6 +10,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/graph/passes.h"
+#include "shared/nn/quantize.h"
 #include "shared/train/average.h"
 #include "shared/train/batches.h"
 
@@ -35,6 +36,9 @@ struct run {
     struct average *ema, *slow;
     struct batch_settings settings;
     struct batches *batches;
+    bool quantized; /* looked at as it will run */
+    enum judge_metric metric;
+    int32_t *right; /* answers for the search part; NULL: not looked at yet */
     struct loss loss;
     struct lane_spare *lanes;
     double *losses, *feature_losses; /* [batch] */
@@ -65,6 +69,7 @@ static void run_release(struct run *r)
     free(r->weights);
     free(r->text);
     free(r->curve);
+    free(r->right);
 }
 
 void train_result_release(struct train_result *result)
@@ -291,6 +296,17 @@ static double sample_features(struct run *r, int lane, int64_t i, int64_t k,
     return sum;
 }
 
+/* Whether training samples have right answers: the labels', or the teacher's. */
+static bool has_answers(const struct run *r)
+{
+    return r->metric == JUDGE_TOP1 || r->options->teacher;
+}
+
+static int right_answer(const struct run *r, const struct loss_target *t)
+{
+    return r->metric != JUDGE_TOP1 && t->teacher ? argmax(t->teacher, r->loss.width) : t->label;
+}
+
 /* The loss of a slice, on the lane's thread. */
 static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
                       const float *const *outputs, float *const *gradients, struct err *err)
@@ -311,7 +327,7 @@ static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
         const float *logits = outputs[0] + k * width;
         r->losses[i] = loss_sample(&r->loss, &t, logits, 1 / (double)r->options->batch,
                                    gradients[0] + k * width, r->lanes[lane].spare);
-        r->hits[i] = argmax(logits, width) == t.label;
+        r->hits[i] = argmax(logits, width) == right_answer(r, &t);
         if (!r->features)
             continue;
         r->feature_losses[i] = sample_features(r, lane, i, k, outputs, gradients);
@@ -383,35 +399,22 @@ static int ask_to_stop(void *ctx, int64_t done, int64_t total, struct err *err)
 static int evaluate(struct run *r, double *ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
-    _cleanup_(sample_view_release) struct sample_view view = {0};
-    _cleanup_(freep) int32_t *labels = NULL;
-    _cleanup_(freep) float *logits = NULL;
-    const struct infer_options options = {.threads = r->options->threads,
-                                          .precision = PRECISION_FP32,
+    const struct train_options *o = r->options;
+    const struct infer_options options = {.threads = o->threads,
+                                          .precision =
+                                              r->quantized ? PRECISION_AUTO : PRECISION_FP32,
                                           .progress = ask_to_stop,
                                           .progress_ctx = r};
-    struct infer_metrics metrics;
+    int64_t n;
     *ret = NAN;
-    if (dataset_count(r->ds, PART_SEARCH) < 1 || dataset_classes(r->ds) < 1)
+    if (dataset_count(r->ds, PART_SEARCH) < 1 || r->metric == JUDGE_NONE)
         return 0;
     int rc = export_now(r, &g, err);
     if (rc >= 0)
         rc = pass_simplify(g, err);
-    if (rc >= 0)
-        rc = sample_view_init(&view, r->ds, PART_SEARCH, r->pre, 0, 0, err);
-    if (rc >= 0)
-        rc = sample_view_labels(&view, &labels, err);
-    if (rc < 0)
-        return rc;
-    logits = mem_calloc((size_t)view.n, (size_t)r->loss.width * sizeof(*logits));
-    if (!logits)
-        return err_oom(err, "evaluation");
-    rc = infer_run(g, &options, view.n, sample_view_fill, &view, logits, err);
-    if (rc < 0)
-        return err_wrap(err, "evaluation");
-    infer_metrics(logits, NULL, labels, view.n, r->loss.width, &metrics);
-    *ret = metrics.top1;
-    return 0;
+    if (rc >= 0 && !r->right)
+        rc = judge_right(r->metric, o->judge, r->ds, PART_SEARCH, &options, &r->right, &n, err);
+    return rc < 0 ? rc : judge_score(g, r->ds, PART_SEARCH, r->pre, &options, r->right, ret, err);
 }
 
 static bool is_evaluated(const struct run *r, int64_t epoch)
@@ -432,7 +435,7 @@ static int end_epoch(struct run *r, double rate, struct err *err)
     *row = (struct train_epoch){
         .epoch = epoch,
         .loss = r->at.loss_sum / seen,
-        .accuracy = dataset_classes(r->ds) > 0 ? (double)r->at.hits / seen : NAN,
+        .accuracy = has_answers(r) ? (double)r->at.hits / seen : NAN,
         .search_accuracy = NAN,
         .feature_loss = r->features ? r->at.feature_sum / seen : NAN,
         .rate = rate,
@@ -470,7 +473,7 @@ static int report(struct run *r, double rate, const struct train_epoch *finished
         .left = seconds / (double)r->at.step * (double)(r->last - r->at.step),
         .finished = finished,
     };
-    if (dataset_classes(r->ds) < 1)
+    if (!has_answers(r))
         p.accuracy = NAN;
     return o->progress(o->progress_ctx, &p, err);
 }
@@ -573,11 +576,13 @@ static int open_network(const struct graph *g, struct run *r, struct err *err)
                                           .threads = o->threads,
                                           .slice = o->slice,
                                           .precision = o->precision,
+                                          .original = o->original,
                                           .norm_momentum = o->norm_momentum,
                                           .seed = o->seed,
                                           .n_taps = n_taps,
                                           .taps = r->taps};
     int64_t shape[3];
+    r->quantized = quant_is_quantized(g);
     dataset_sample_shape(r->ds, shape);
     int rc = train_net_new(g, &net, &r->net, err);
     if (rc < 0)
@@ -590,6 +595,7 @@ static int open_network(const struct graph *g, struct run *r, struct err *err)
                             .smoothing = o->smoothing,
                             .distil = o->teacher ? o->distil : 0,
                             .temperature = o->temperature > 0 ? o->temperature : 1};
+    r->metric = judge_metric_of(o->judge, r->ds, r->loss.width, r->loss.distil < 1);
     return check(r, err);
 }
 
@@ -704,6 +710,7 @@ static void keep_curve(struct run *r, struct train_result *ret)
         .samples_seen = r->seen,
         .memory = train_net_memory(r->net),
         .precision = train_net_precision(r->net),
+        .metric = r->metric,
     };
 }
 

@@ -16,6 +16,7 @@
  */
 #include "shared/train/batches.h"
 #include "shared/train/checkpoint.h"
+#include "shared/train/judge.h"
 #include "shared/train/loss.h"
 #include "shared/train/optimizer.h"
 #include "shared/train/schedule.h"
@@ -25,7 +26,8 @@
 struct train_progress {
     int64_t epoch, epochs; /* the one going on, from 0 */
     int64_t step, steps;   /* of this epoch: done, all */
-    double loss, accuracy; /* means of this epoch so far; accuracy NAN without labels */
+    double loss, accuracy; /* means of this epoch so far; accuracy: of labels, or where these are
+                              not the network's classes the teacher's top answers; else NAN */
     double feature_loss;   /* NAN without */
     double rate;
     double images_per_second;           /* of this epoch */
@@ -58,12 +60,14 @@ struct train_options {
     double distil;    /* the teacher's share of the loss */
     double temperature;
     const struct train_features *features; /* may be NULL */
+    const struct train_judge *judge; /* whose answers are right where labels are not; may be NULL */
 
-    double ema;          /* decay of an average that is what is evaluated and exported; 0: none */
-    int lookahead;       /* the weights are pulled back to their slow average every so many steps,
-                            more and more towards the end (airbench's); 0: never */
-    const char *frozen;  /* name of weights that stay as they are; NULL: none */
-    float norm_momentum; /* as in train_net_options */
+    double ema;    /* decay of an average that is what is evaluated and exported; 0: none */
+    int lookahead; /* the weights are pulled back to their slow average every so many steps,
+                      more and more towards the end (airbench's); 0: never */
+    const struct graph *original; /* of a quantized network, as in train_net_options; may be NULL */
+    const char *frozen;           /* name of weights that stay as they are; NULL: none */
+    float norm_momentum;          /* as in train_net_options */
     uint64_t seed;
     int threads;
     int64_t slice;
@@ -102,6 +106,7 @@ struct train_result {
     int64_t samples_seen;     /* in this part */
     size_t memory;            /* bytes that the network takes */
     enum precision precision; /* as computed */
+    enum judge_metric metric; /* of the curve's search_accuracy */
 };
 void train_result_release(struct train_result *result); /* for _cleanup_ */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shared/nn/plan.h"
+#include "shared/nn/quantize.h"
 #include "shared/train/net_priv.h"
 
 static int check_options(struct train_net_options *o, struct err *err)
@@ -68,7 +68,8 @@ int train_net_new(const struct graph *g, const struct train_net_options *options
     net->arena = arena_new();
     if (!net->arena)
         return err_oom(err, "the network");
-    bool half = o.precision != PRECISION_FP32 && nn_has_bf16();
+    /* bf16 has 8 digits: of 256 steps with any scale some would fall together */
+    bool half = o.precision != PRECISION_FP32 && nn_has_bf16() && !quant_is_quantized(g);
     net->precision = half ? PRECISION_BF16 : PRECISION_FP32;
     rc = graph_clone(g, &net->graph, err);
     /* oneDNN divides work when a primitive is made: by the threads of then */
@@ -185,8 +186,14 @@ int train_net_export(const struct train_net *net, struct graph **ret, struct err
     if (rc < 0)
         return rc;
     for (int i = 0; i < net->n_params; i++)
-        memcpy(g->values[net->param_value[i]]->constant->data, net->params[i].value,
-               (size_t)net->params[i].n * sizeof(float));
+        if (g->values[net->param_value[i]]->constant)
+            memcpy(g->values[net->param_value[i]]->constant->data, net->params[i].value,
+                   (size_t)net->params[i].n * sizeof(float));
+    for (int i = 0; i < net->n_quantized; i++) {
+        const struct quantized *q = &net->quantized[i];
+        if (q->param >= 0)
+            quantized_export(q, net->params[q->param].value, g->values[q->integers]->constant);
+    }
     for (int i = 0; i < net->n_states; i++)
         memcpy(g->values[net->state_value[i]]->constant->data, net->states[i].value,
                (size_t)net->states[i].n * sizeof(float));

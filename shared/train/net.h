@@ -30,13 +30,17 @@ struct train_net_options {
     int64_t slice;            /* samples that go through the network together; 0: chosen from the
                                  network's size (never by measurement). Divides the batch. */
     enum precision precision; /* FP32, or BF16: arithmetic and activations in bf16 with fp32 master
-                                 weights, statistics and sums; AUTO: BF16 where nn_has_bf16() */
-    float norm_momentum;      /* of running statistics: running += momentum * (slice's - running),
-                                 once a step with the mean over its slices; 0: 0.1 */
-    uint64_t seed;            /* of Dropout */
-    int n_taps;               /* values (cut points) whose activations the loss sees as well */
-    const char *const *taps;  /* names */
-    bool timed;               /* keep times of operators, for train_net_time */
+                                 weights, statistics and sums; AUTO: BF16 where nn_has_bf16().
+                                 Quantized networks compute in FP32 whatever is said: 256 steps of
+                                 any scale do not fit in bf16's 8 digits */
+    const struct graph *original; /* of a quantized network, may be NULL: where its weights round to
+                                     the integers, training begins with them */
+    float norm_momentum;     /* of running statistics: running += momentum * (slice's - running),
+                                once a step with the mean over its slices; 0: 0.1 */
+    uint64_t seed;           /* of Dropout */
+    int n_taps;              /* values (cut points) whose activations the loss sees as well */
+    const char *const *taps; /* names */
+    bool timed;              /* keep times of operators, for train_net_time */
 };
 
 /* UNIMPLEMENTED, naming the node, for an operator that cannot be trained through. */

@@ -38,6 +38,9 @@ int compile_refuse(const struct node *node, struct err *err, const char *why)
 const struct tensor *compile_constant(const struct compiler *c, const struct node *node, int i)
 {
     const struct value *v = graph_input_of(c->g, node, i);
+    const struct quantized *q = v ? compile_quantized(c, node->inputs[i]) : NULL;
+    if (q)
+        return &q->floats;
     return v && v->constant && v->constant->dtype == DTYPE_F32 ? v->constant : NULL;
 }
 
@@ -302,7 +305,9 @@ int compile_param(struct compiler *c, int value, enum train_role role, struct er
     for (int i = 0; i < net->n_params; i++)
         if (net->param_value[i] == value)
             return i;
+    struct quantized *q = compile_quantized(c, value);
     const struct value *v = c->g->values[value];
+    const struct tensor *from = q ? &q->floats : v->constant;
     int cap = net->cap_params, n = net->n_params;
     int i = net_grow(&net->params, &net->n_params, &net->cap_params, sizeof(*net->params), err);
     if (i >= 0)
@@ -311,12 +316,12 @@ int compile_param(struct compiler *c, int value, enum train_role role, struct er
         return i;
     net->param_value[i] = value;
     struct train_param *p = &net->params[i];
-    *p = (struct train_param){.name = v->name,
-                              .role = role,
-                              .shape = v->constant->shape,
-                              .n = shape_elements(&v->constant->shape)};
-    p->value = arena_memdup(net->arena, v->constant->data, (size_t)p->n * sizeof(float));
+    *p = (struct train_param){
+        .name = v->name, .role = role, .shape = from->shape, .n = shape_elements(&from->shape)};
+    p->value = arena_memdup(net->arena, from->data, (size_t)p->n * sizeof(float));
     p->grad = arena_alloc(net->arena, (size_t)p->n, sizeof(float));
+    if (q)
+        q->param = i;
     return p->value && p->grad ? i : err_oom(err, "a parameter");
 }
 
@@ -348,8 +353,12 @@ int compile_slot(struct compiler *c, int param, int64_t acc_n, struct err *err)
         return acc;
     int i = net_grow(&net->slots, &net->n_slots, &net->cap_slots, sizeof(*net->slots), err);
     if (i >= 0)
-        net->slots[i] =
-            (struct slot){.param = param, .scale = 1, .scaled = -1, .acc = acc, .acc_n = acc_n};
+        net->slots[i] = (struct slot){.param = param,
+                                      .scale = 1,
+                                      .quantized = compile_quantized(c, net->param_value[param]),
+                                      .scaled = -1,
+                                      .acc = acc,
+                                      .acc_n = acc_n};
     return i;
 }
 
@@ -418,7 +427,31 @@ static make_op *const makers[OP_COUNT] = {
     [OP_DROPOUT] = make_dropout,
     [OP_PRELU] = make_prelu,
     [OP_CONV_TRANSPOSE] = make_conv_transpose,
+    [OP_QUANTIZE_LINEAR] = make_quantize,
+    [OP_DEQUANTIZE_LINEAR] = make_dequantize,
 };
+
+/* Only layers quantize their constants themselves. */
+static bool takes_quantized(const struct node *node)
+{
+    return node->op == OP_CONV || node->op == OP_CONV_TRANSPOSE || node->op == OP_GEMM ||
+           node->op == OP_MATMUL;
+}
+
+static int check_inputs(const struct compiler *c, const struct node *node, struct err *err)
+{
+    for (int k = 0; k < node->n_inputs; k++) {
+        const int v = node->inputs[k];
+        const bool quantized = v >= 0 && compile_quantized(c, v);
+        if (quantized && (k == 0 || !takes_quantized(node)))
+            return compile_refuse(node, err, "its constant is quantized");
+        if (v >= 0 && !quantized && !c->g->values[v]->constant && c->val_of[v] < 0 &&
+            !c->waiting[v] && c->g->values[v]->dtype == DTYPE_F32)
+            return err_set(err, ERR_INTERNAL, "node '%s': input '%s' has not been made", node->name,
+                           c->g->values[v]->name);
+    }
+    return 0;
+}
 
 static int make_nodes(struct compiler *c, struct err *err)
 {
@@ -426,32 +459,19 @@ static int make_nodes(struct compiler *c, struct err *err)
         const struct node *node = c->g->nodes[i];
         if (node->dead || c->taken[i])
             continue;
-        for (int k = 0; k < node->n_inputs; k++) {
-            int v = node->inputs[k];
-            if (v >= 0 && !c->g->values[v]->constant && c->val_of[v] < 0 && !c->waiting[v] &&
-                c->g->values[v]->dtype == DTYPE_F32)
-                return err_set(err, ERR_INTERNAL, "node '%s': input '%s' has not been made",
-                               node->name, c->g->values[v]->name);
-        }
-        int rc = makers[node->op] ? makers[node->op](c, node, err) : compile_refuse(node, err, "");
+        int rc = check_inputs(c, node, err);
+        if (rc == 0)
+            rc = makers[node->op] ? makers[node->op](c, node, err) : compile_refuse(node, err, "");
         if (rc < 0)
             return rc;
     }
     return 0;
 }
 
-/* The value of the graph that is the network's first output: logits, for a final Softmax is left
- * out. */
-static int logits_of(const struct graph *g)
-{
-    int v = g->outputs[0], at = g->values[v]->producer;
-    return at >= 0 && g->nodes[at]->op == OP_SOFTMAX ? g->nodes[at]->inputs[0] : v;
-}
-
 static int find_outputs(struct compiler *c, int *values, struct err *err)
 {
     struct train_net *net = c->net;
-    values[0] = logits_of(c->g);
+    values[0] = graph_logits(c->g);
     for (int t = 0; t < net->options.n_taps; t++) {
         const char *name = net->options.taps[t];
         values[1 + t] = graph_find_value(c->g, name);
@@ -502,6 +522,10 @@ static int compile(struct compiler *c, struct err *err)
         rc = graph_uses(c->g, c->scratch, &c->uses, err);
     for (int i = 0; rc == 0 && i < net->n_outputs; i++)
         c->uses.is_output[values[i]] = true;
+    if (rc == 0)
+        rc = compile_quantized_all(c, err);
+    if (rc == 0)
+        compile_begin_quantized(c);
     if (rc == 0)
         rc = make_input(c, c->g->inputs[0], err);
     if (rc == 0)

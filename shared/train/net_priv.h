@@ -4,6 +4,7 @@
  *
  *   net.c           life, parameters, export
  *   net_compile.c   graph -> operators (forward order), then their backward (reverse order)
+ *   net_quantized.c constants kept as integers, trained as floats
  *   net_memory.c    lifetimes of buffers -> offsets in each lane's memory
  *   net_run.c       lanes and the step
  *   net_prim.c      oneDNN primitives bound to buffers of each lane
@@ -82,6 +83,25 @@ struct prim {
     struct prim *next;
 };
 
+/* ---- quantized constants ---- */
+
+/* What 8 bits hold: scale * (q - zero), q whole and within [low, high]. */
+struct grid {
+    float scale, zero, low, high;
+};
+void grid_bounds(struct grid *grid, enum dtype dtype); /* all that the type holds */
+int64_t grid_integer(const struct grid *grid, float x);
+
+/* A constant behind a DequantizeLinear. */
+struct quantized {
+    int value, integers;         /* of the graph: dequantized, and what is in the file */
+    int param;                   /* -1: not one */
+    int64_t channels, inner;     /* element i has the scale i / inner % channels */
+    const float *scales, *zeros; /* [channels] */
+    struct grid bounds;          /* low and high */
+    struct tensor floats;        /* where training begins */
+};
+
 /* ---- parameters ---- */
 
 /* How an operator uses a parameter: what is made of it before a step, and how its gradient comes
@@ -90,9 +110,12 @@ enum { MAX_PACKS = 3 };
 struct lane;
 struct slot {
     int param;
-    float scale; /* the operator computes with scale * value: `scaled`, where it is not 1 */
-    int scaled;  /* shared buffer */
-    int acc;     /* buffer of HOME_LANE: f32[acc_n], summed over the lane's slices */
+    /* The operator computes with scale * value, quantized where it is: `scaled`, -1 where that is
+     * the value itself */
+    float scale;
+    const struct quantized *quantized;
+    int scaled; /* shared buffer */
+    int acc;    /* buffer of HOME_LANE: f32[acc_n], summed over the lane's slices */
     int64_t acc_n;
     struct prim *unpack; /* acc -> net->plain, when acc is not laid out as the parameter */
     int n_packs;
@@ -182,6 +205,9 @@ struct train_net {
     struct train_state *states;
     int *state_value;
 
+    int n_quantized;
+    struct quantized *quantized;
+
     int n_vals, cap_vals;
     struct val *vals;
     int n_buffers, cap_buffers;
@@ -255,12 +281,16 @@ int compile_state(struct compiler *c, int value, struct err *err);
 int compile_slot(struct compiler *c, int param, int64_t acc_n, struct err *err);
 /* The lanes' buffer for a parameter's gradient in ONNX's layout; large enough for this one. */
 int compile_plain(struct compiler *c, int param, struct err *err);
+/* Finds what DequantizeLinear makes of constants; the one that yields this value, or NULL. */
+int compile_quantized_all(struct compiler *c, struct err *err);
+struct quantized *compile_quantized(const struct compiler *c, int value);
+void compile_begin_quantized(struct compiler *c); /* with the original's weights, where given */
 /* Bounds of a Clip by constants. */
 bool compile_clip(const struct compiler *c, const struct node *node, float *low, float *high);
 /* The Add (of values of one shape) together with a normalisation that waits for it: 1; else 0. */
 int make_norm_and_add(struct compiler *c, const struct node *add, struct err *err);
 int compile_refuse(const struct node *node, struct err *err, const char *why);
-/* The constant behind input i of the node, as fp32; NULL: none. */
+/* The constant behind input i of the node, as fp32, dequantized where it is; NULL: none. */
 const struct tensor *compile_constant(const struct compiler *c, const struct node *node, int i);
 /* Memory offset within a sample of the element that ONNX numbers `i`. */
 int64_t val_offset(const struct val *v, int64_t i);
@@ -268,7 +298,8 @@ int64_t val_offset(const struct val *v, int64_t i);
 /* op_*.c: makes the operators of node `index`. */
 typedef int make_op(struct compiler *c, const struct node *node, struct err *err);
 make_op make_conv, make_gemm, make_norm, make_unary, make_binary, make_global_pool, make_move,
-    make_alias, make_pool, make_lrn, make_dropout, make_prelu, make_conv_transpose;
+    make_alias, make_pool, make_lrn, make_dropout, make_prelu, make_conv_transpose, make_quantize,
+    make_dequantize;
 /* 1: made; 0: not one for it. */
 int make_conv3(struct compiler *c, const struct node *node, const struct window *w,
                struct err *err);
@@ -305,7 +336,21 @@ int net_plan_memory(struct train_net *net, struct err *err);
 int net_start(struct train_net *net, struct err *err);
 void net_stop(struct train_net *net);
 
+/* ---- quantized constants in a step ---- */
+
+/* What the network computes with: [elements]. */
+void quantized_round(const struct quantized *q, const float *from, float *to);
+/* The gradient straight through: 0 where the value is out of the grid's bounds. */
+void quantized_pass(const struct quantized *q, const float *value, float *grad);
+/* The integers that quantized_round computes with. */
+void quantized_export(const struct quantized *q, const float *value, struct tensor *integers);
+
 /* ---- loops (kernel_*.c) ---- */
+
+/* to: what the grid makes of n values; the gradient of that (`from` and `to` may be one). */
+void kernel_fake(const struct grid *grid, const float *from, float *to, int64_t n);
+void kernel_fake_back(const struct grid *grid, const float *x, const float *from, float *to,
+                      int64_t n);
 
 /* n values to and from fp32. */
 void kernel_load(float *to, const void *from, enum dtype dtype, int64_t n);

@@ -107,6 +107,17 @@ static bool is_mine(const struct lane *lane, const struct slot *slot)
     return slot->param % lane->net->n_lanes == lane->index;
 }
 
+static void scale_value(const struct slot *slot, const struct train_param *param, float *to)
+{
+    const float *from = param->value;
+    if (slot->quantized) {
+        quantized_round(slot->quantized, from, to);
+        from = to;
+    }
+    for (int64_t k = 0; (slot->scale != 1 || from != to) && k < param->n; k++)
+        to[k] = slot->scale * from[k];
+}
+
 static int pack_weights(struct lane *lane, struct err *err)
 {
     const struct train_net *net = lane->net;
@@ -115,8 +126,8 @@ static int pack_weights(struct lane *lane, struct err *err)
         const struct train_param *param = &net->params[slot->param];
         if (!is_mine(lane, slot))
             continue;
-        for (int64_t k = 0; slot->scaled >= 0 && k < param->n; k++)
-            ((float *)lane_at(lane, slot->scaled))[k] = slot->scale * param->value[k];
+        if (slot->scaled >= 0)
+            scale_value(slot, param, lane_at(lane, slot->scaled));
         for (int p = 0; p < slot->n_packs; p++) {
             int rc = prim_run(slot->packs[p], lane, err);
             if (rc < 0)
@@ -232,6 +243,8 @@ static int reduce_slot(struct lane *lane, const struct slot *slot, bool first, s
     struct train_param *p = &lane->net->params[slot->param];
     for (int64_t i = 0; i < p->n; i++)
         p->grad[i] = (first ? 0 : p->grad[i]) + slot->scale * sum[i];
+    if (slot->quantized)
+        quantized_pass(slot->quantized, p->value, p->grad);
     return 0;
 }
 

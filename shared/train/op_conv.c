@@ -321,7 +321,7 @@ static int add_slot(struct compiler *c, int value, enum train_role role, int64_t
 {
     int p = compile_param(c, value, role, err);
     int i = p < 0 ? p : compile_slot(c, p, n, err);
-    if (i < 0 || scale == 1)
+    if (i < 0 || (scale == 1 && !c->net->slots[i].quantized))
         return i;
     int scaled = compile_buffer(c, HOME_SHARED, (size_t)n * sizeof(float), err);
     c->net->slots[i].scale = scale;

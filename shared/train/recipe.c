@@ -228,6 +228,18 @@ int recipe_features(const struct recipe *how, const struct graph *teacher,
 
 /* ---- the network ---- */
 
+/* Norms are folded into the integers and stay there. */
+static int quantized_network(const struct recipe *how, const struct graph *g, struct graph **ret,
+                             const char **ret_frozen, struct err *err)
+{
+    if (how->reinit)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s",
+                       "new weights (reinit) of a quantized network would not fit its scales: "
+                       "train the original anew, and quantize that");
+    *ret_frozen = NULL;
+    return graph_clone(g, ret, err);
+}
+
 int recipe_network(const struct recipe *how, const struct graph *g, const struct dataset *ds,
                    const struct preprocess *pre, int threads, struct graph **ret,
                    const char **ret_frozen, struct err *err)
@@ -238,6 +250,8 @@ int recipe_network(const struct recipe *how, const struct graph *g, const struct
     const struct unfold_options options = {.threads = threads};
     _cleanup_(sample_view_release) struct sample_view view = {0};
     _cleanup_(graph_freep) struct graph *made = NULL;
+    if (quant_is_quantized(g))
+        return quantized_network(how, g, ret, ret_frozen, err);
     int rc = graph_clone(g, &made, err);
     if (rc >= 0)
         rc = sample_view_init(&view, ds, PART_TRAIN, pre, UNFOLD_SAMPLES, 0, err);

@@ -36,8 +36,9 @@ int recipe_options(const struct recipe *how, int threads, struct train_options *
                    struct err *err);
 
 /* A copy of the network in training form: norms back in their places (their statistics from the
- * training part), new weights where asked for. *ret_frozen, in the copy's memory, is for
- * train_options.frozen. Returns how many norms were put back. */
+ * training part), new weights where asked for. A quantized network stays as it is, and new weights
+ * of one are refused. *ret_frozen, in the copy's memory, is for train_options.frozen. Returns how
+ * many norms were put back. */
 int recipe_network(const struct recipe *how, const struct graph *g, const struct dataset *ds,
                    const struct preprocess *pre, int threads, struct graph **ret,
                    const char **ret_frozen, struct err *err);

@@ -13,7 +13,6 @@
 #include "shared/base/hash.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
-#include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 
 #define MAGIC "HONETEAC"
@@ -115,7 +114,7 @@ static bool same_work(const struct header *a, const struct header *b)
 /* ---- building ---- */
 
 struct build {
-    const struct graph *g;
+    struct graph *g; /* up to the logits */
     const struct augmenter *views;
     const struct teacher_options *options;
     struct header header;
@@ -128,6 +127,7 @@ struct build {
 
 static void build_release(struct build *b)
 {
+    graph_free(b->g);
     fs_closep(&b->fd);
     free(b->rows);
     free(b->halves);
@@ -263,31 +263,28 @@ static bool is_there(const char *path, const struct header *wanted)
     return same;
 }
 
-/* What the network answers before a final Softmax: students soften logits. */
-static int logits_graph(const struct graph *g, struct graph **ret, struct err *err)
+/* A copy without the final Softmax: of probabilities the losses would take another one. */
+static int up_to_logits(const struct graph *g, struct graph **ret, struct err *err)
 {
     int rc = graph_clone(g, ret, err);
-    if (rc < 0)
+    const int logits = rc < 0 ? rc : graph_logits(g);
+    if (rc < 0 || logits == g->outputs[0])
         return rc;
-    struct graph *own = *ret;
-    const int at = own->n_outputs ? own->values[own->outputs[0]]->producer : -1;
-    if (at < 0 || own->nodes[at]->op != OP_SOFTMAX)
-        return 0;
-    own->outputs[0] = own->nodes[at]->inputs[0];
-    rc = graph_compact(own, err);
-    return rc < 0 ? rc : graph_infer(own, err);
+    (*ret)->n_outputs = 0;
+    rc = graph_add_output(*ret, logits, err);
+    if (rc >= 0)
+        rc = graph_compact(*ret, err);
+    return rc < 0 ? rc : 0;
 }
 
 int teacher_build(const struct graph *g, const struct augmenter *views,
                   const struct teacher_options *options, const char *path, double *ret_rate,
                   struct err *err)
 {
-    _cleanup_(graph_freep) struct graph *own = NULL;
-    int rc = logits_graph(g, &own, err);
-    _cleanup_(build_release) struct build b = {
-        .g = own, .views = views, .options = options, .fd = -1};
+    _cleanup_(build_release) struct build b = {.views = views, .options = options, .fd = -1};
+    int rc = up_to_logits(g, &b.g, err);
     if (rc == 0)
-        rc = make_header(own, views, options, &b.header, err);
+        rc = make_header(b.g, views, options, &b.header, err);
     if (rc < 0)
         return err_wrap(err, "teacher");
     if (ret_rate)

@@ -24,9 +24,10 @@ struct teacher_options {
     void *progress_ctx;
 };
 
-/* The logits of `g` for the views of the augmenter's part, into the file at `path`. *ret_rate (may
- * be NULL): samples a second of what was computed now; 0 when nothing was left to do. A file that
- * is there already and was made from the same things is kept as it is; another one is replaced. */
+/* The logits of `g` (its answers before a final Softmax) for the views of the augmenter's part,
+ * into the file at `path`. *ret_rate (may be NULL): samples a second of what was computed now; 0
+ * when nothing was left to do. A file that is there already and was made from the same things is
+ * kept as it is; another one is replaced. */
 int teacher_build(const struct graph *g, const struct augmenter *views,
                   const struct teacher_options *options, const char *path, double *ret_rate,
                   struct err *err);

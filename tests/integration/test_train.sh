@@ -1,6 +1,7 @@
 #!/bin/bash
 # hone train from end to end, on the demo's pictures: it learns, says what it did, is interrupted
-# and goes on to the same file, learns from a teacher, and refuses what makes no sense.
+# and goes on to the same file, learns from a teacher, quantized and without labels, and refuses
+# what makes no sense.
 source "$(dirname "$0")/lib.sh"
 
 # last FILE EXPRESSION: a Python expression over the last line of JSON `r` (and all lines) is true
@@ -107,6 +108,33 @@ check "a student learns from a teacher" last "$work/student.jsonl" \
 check "the teacher's answers are kept" test -s "$work/student.onnx.teacher"
 quick "${student[@]}" --out "$work/student.onnx" --json >"$work/again.jsonl" 2>&1
 check "and used again" last "$work/again.jsonl" 'r["teacher_images_per_second"] == 0'
+
+# ---- a quantized network ----
+"${driver%/*}/quantize_driver" "$model" "$work/small" auto "$work/int8.onnx" 64
+"$hone" train "$work/int8.onnx" --data "$work/small" --batch 50 --teacher "$model" --views 1 \
+    --epochs 1 --lr 0.0001 --out "$work/tuned8.onnx" --json >"$work/tuned8.jsonl" 2>&1
+check "a quantized network learns from its original, in fp32" last "$work/tuned8.jsonl" \
+    'r["precision"] == "fp32" and r["value"] > 0.8 and r["preprocess_source"] == "of the network"'
+"$hone" inspect "$work/tuned8.onnx" >"$work/tuned8.txt"
+"$hone" inspect "$work/int8.onnx" >"$work/int8.txt"
+check "and stays one" bash -c \
+    'grep -q DequantizeLinear "$1" && diff <(grep operators "$1") <(grep operators "$2")' - \
+    "$work/tuned8.txt" "$work/int8.txt"
+check "new weights of one are refused" fails 1 "would not fit its scales" \
+    "$hone" train "$work/int8.onnx" --data "$work/small" --reinit --out "$work/none.onnx"
+
+# ---- no labels ----
+mkdir -p "$work/mixed/train" "$work/mixed/test"
+for part in train test; do
+    find "$work/small/$part" -name '*.png' | while read -r picture; do
+        ln -s "$(readlink -f "$picture")" \
+            "$work/mixed/$part/$(basename "$(dirname "$picture")")-$(basename "$picture")"
+    done
+done
+"$hone" train "$model" --data "$work/mixed" --batch 50 --teacher "$model" --views 1 --epochs 1 \
+    --lr 0.001 --out "$work/agrees.onnx" --json >"$work/agrees.jsonl" 2>&1
+check "without labels a teacher says what is right" last "$work/agrees.jsonl" \
+    'r["metric"] == "agreement" and r["value"] > 0.8 and lines[0]["search_accuracy"] > 0.8'
 
 # ---- features ----
 train --teacher "$model" --views 1 --epochs 1 --reinit --batch 50 --features auto \

@@ -128,7 +128,7 @@ static inline void drawn_close(struct drawn *d)
 }
 
 /* stem, one residual block, a step down, global pool, classifier; new weights by seed, norms in. */
-static inline struct graph *drawn_network(int width, uint64_t seed)
+static inline struct graph *drawn_network_of(int width, int outputs, uint64_t seed)
 {
     const int64_t dims[] = {DIM_BATCH, 3, DRAWN_SIDE, DRAWN_SIDE}, w = width;
     struct net net;
@@ -146,12 +146,17 @@ static inline struct graph *drawn_network(int width, uint64_t seed)
                   net_conv(&net, "down", x,
                            &(struct net_conv){.in = w, .out = 2 * w, .kernel = 3, .stride = 2}));
     x = net_unary(&net, OP_FLATTEN, "flat", net_unary(&net, OP_GLOBAL_AVERAGE_POOL, "gap", x));
-    net_finish(&net, net_gemm(&net, "answer", x, 2 * w, DRAWN_CLASSES, true));
+    net_finish(&net, net_gemm(&net, "answer", x, 2 * w, outputs, true));
     OK(graph_clone(net.g, &g, err));
     net_release(&net);
     OK(unfold_batchnorm(g, NULL, 0, NULL, NULL, err));
     OK(reinit_weights(g, &(struct reinit_options){.seed = seed}, err));
     return g;
+}
+
+static inline struct graph *drawn_network(int width, uint64_t seed)
+{
+    return drawn_network_of(width, DRAWN_CLASSES, seed);
 }
 
 /* Share of the part that the network gets right, norms folded or not. */

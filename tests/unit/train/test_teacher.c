@@ -7,6 +7,7 @@
 
 #include "shared/base/hash.h"
 #include "shared/base/str.h"
+#include "shared/graph/infer.h"
 #include "shared/graph/passes.h"
 #include "shared/train/loop.h"
 
@@ -109,6 +110,34 @@ static void logits_are_those_of_each_view(void **state)
     (void)state;
     check_logits(DTYPE_F32, 1e-5);
     check_logits(DTYPE_F16, 1e-3);
+}
+
+/* Of probabilities the losses would take the softmax again. */
+static void a_final_softmax_is_left_out(void **state)
+{
+    (void)state;
+    const struct augmenter views = views_of(7);
+    const struct teacher_options options = quick();
+    struct graph *plain = network, *g = NULL;
+    double rate;
+    OK(graph_clone(network, &g, err));
+    const int n = OK(graph_add_node(g, -1, OP_SOFTMAX, "soft", 1, g->outputs, 1, NULL, err));
+    g->n_outputs = 0;
+    OK(graph_add_output(g, g->nodes[n]->outputs[0], err));
+    OK(graph_infer(g, err));
+    struct teacher *want = build("plain", &views, &options, &rate);
+    network = g;
+    struct teacher *got = build("soft", &views, &options, &rate);
+    network = plain;
+    for (int64_t i = 0; i < teacher_samples(want); i++) {
+        float a[DRAWN_CLASSES], b[DRAWN_CLASSES];
+        teacher_logits(want, 1, i, a);
+        teacher_logits(got, 1, i, b);
+        assert_memory_equal(a, b, sizeof(a));
+    }
+    teacher_close(want);
+    teacher_close(got);
+    graph_free(g);
 }
 
 static void a_file_that_is_there_is_not_made_again(void **state)
@@ -338,6 +367,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_each_view),
+        cmocka_unit_test(a_final_softmax_is_left_out),
         cmocka_unit_test(a_file_that_is_there_is_not_made_again),
         cmocka_unit_test(a_build_goes_on_where_it_was),
         cmocka_unit_test(damaged_files_are_refused),
