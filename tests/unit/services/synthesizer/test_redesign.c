@@ -520,7 +520,7 @@ static void how_students_are_trained(void **state)
     assert_true(got->temperature == 4);
     assert_string_equal(got->flip, "alternating");
     assert_string_equal(got->border, "reflect");
-    assert_int_equal(got->crop, 4);
+    assert_int_equal(got->crop, 2);
 }
 
 /* An epoch has some hundred steps. */
