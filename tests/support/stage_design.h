@@ -11,7 +11,7 @@
 
 /* What the tests redesign answers to pictures of this kind. */
 static const struct design_ends stage_pictures = {
-    .channels = 3, .height = 32, .width = 32, .outputs = 10};
+    .channels = 3, .height = 16, .width = 16, .outputs = 10};
 
 /* A network of the design; with probabilities, a Softmax is its last node and gives the answers of
  * that name. */
