@@ -131,8 +131,10 @@ for part in train test; do
             "$work/mixed/$part/$(basename "$(dirname "$picture")")-$(basename "$picture")"
     done
 done
-"$hone" train "$model" --data "$work/mixed" --batch 50 --teacher "$model" --views 1 --epochs 1 \
-    --lr 0.001 --out "$work/agrees.onnx" --json >"$work/agrees.jsonl" 2>&1
+pre=$(tail -n 1 "$work/tuned8.jsonl" |
+    python3 -c 'import json; print(json.loads(input())["preprocess"])')
+"$hone" train "$model" --data "$work/mixed" --preprocess "$pre" --batch 50 --teacher "$model" \
+    --views 1 --epochs 1 --lr 0.001 --out "$work/agrees.onnx" --json >"$work/agrees.jsonl" 2>&1
 check "without labels a teacher says what is right" last "$work/agrees.jsonl" \
     'r["metric"] == "agreement" and r["value"] > 0.8 and lines[0]["search_accuracy"] > 0.8'
 

@@ -199,7 +199,7 @@ static void what_is_trained_is_what_ships(void **state)
     for (int s = 0; s < 5; s++) {
         step(net, x, out);
         assert_true(off_by(net, out) < 1e-4);
-        descend(net, 2e-3f / BATCH);
+        descend(net, 2e-3f / (float)BATCH);
     }
     free(x);
     train_net_free(net);
@@ -214,7 +214,7 @@ static void the_integers_are_those_of_the_step(void **state)
     struct graph *g = NULL;
     int constants;
     step(net, x, out);
-    descend(net, 2e-2f / BATCH);
+    descend(net, 2e-2f / (float)BATCH);
     step(net, x, out); /* packs them */
     OK(train_net_export(net, &g, err));
     assert_true(differences(g, quantized, &constants) > 0);
