@@ -30,7 +30,7 @@ void train_job_release(struct train_job *job)
 static int set_options(struct train_job *job, struct err *err)
 {
     struct train_options *o = &job->options;
-    int r = recipe_options(&job->q->how, (int)job->q->threads, o, err);
+    int r = recipe_options(&job->how, (int)job->q->threads, o, err);
     o->checkpoint = job->checkpoint;
     o->resume = job->q->resume;
     o->identity = job->identity;
@@ -80,6 +80,8 @@ static int read_networks(struct train_job *job, struct err *err)
     int r = network_read_learner(q->model, &job->original, err);
     if (r < 0)
         return err_wrap(err, "%s", q->model);
+    job->how = q->how;
+    recipe_settle(&job->how, job->original);
     if (!q->teacher)
         return 0;
     r = network_read(q->teacher, PRECISION_AUTO, &job->teacher_graph, err);
@@ -124,7 +126,7 @@ static int identify(struct train_job *job, struct err *err)
         r = dataset_source_hash(job->q->data, job->data_hash, err);
     if (r < 0)
         return r;
-    job->identity = recipe_identity(&job->q->how, model, job->data_hash);
+    job->identity = recipe_identity(&job->how, model, job->data_hash);
     return job->identity ? 0 : err_oom(err, "names");
 }
 
@@ -147,14 +149,14 @@ int train_job_open(struct train_job *job, struct err *err)
     if (r == 0)
         r = augment_check(&job->options.augment, job->samples.ds, err);
     if (r == 0)
-        r = recipe_network(&q->how, job->original, job->samples.ds, &job->samples.pre,
+        r = recipe_network(&job->how, job->original, job->samples.ds, &job->samples.pre,
                            (int)q->threads, &job->g, &job->options.frozen, err);
     job->judge = (struct train_judge){job->teacher_graph, job->teacher_pre};
     job->options.judge = job->teacher_graph ? &job->judge : NULL;
     job->options.original = job->teacher_graph;
     if (r < 0 || !q->how.features)
         return r < 0 ? r : 0;
-    r = recipe_features(&q->how, job->teacher_graph, &job->teacher_pre, job->g, &job->features,
+    r = recipe_features(&job->how, job->teacher_graph, &job->teacher_pre, job->g, &job->features,
                         err);
     job->options.features = &job->features;
     return r;
@@ -172,7 +174,7 @@ int train_job_teach(struct train_job *job, infer_progress *progress, void *ctx, 
                                     .pre = job->teacher_pre,
                                     .how = job->options.augment,
                                     .seed = job->options.seed};
-    struct teacher_options options = recipe_teacher(&q->how, job->teacher_graph, (int)q->threads);
+    struct teacher_options options = recipe_teacher(&job->how, job->teacher_graph, (int)q->threads);
     options.data = job->data_hash;
     options.progress = progress;
     options.progress_ctx = ctx;
@@ -189,7 +191,7 @@ int train_job_teach(struct train_job *job, infer_progress *progress, void *ctx, 
 static int write_network(struct train_job *job, struct err *err)
 {
     job->trained = TAKE_PTR(job->result.graph);
-    int r = recipe_ship(&job->q->how, job->trained, job->samples.pre_text, err);
+    int r = recipe_ship(&job->how, job->trained, job->samples.pre_text, err);
     return r < 0 ? r : onnx_write_file(job->trained, job->out, err);
 }
 

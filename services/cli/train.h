@@ -20,6 +20,7 @@ struct train_request {
 
 struct train_job {
     const struct train_request *q;
+    struct recipe how;          /* q's, settled */
     struct graph *original, *g; /* as read; in training form */
     struct graph *teacher_graph, *trained;
     struct samples samples;

@@ -152,6 +152,8 @@ static int open_network(struct training *t, struct err *err)
     _cleanup_(graph_freep) struct graph *g = NULL;
     int rc = inputs_learner(t->task->store, t->q->network, "network", &g, err);
     if (rc == 0)
+        recipe_settle(&t->how, g);
+    if (rc == 0)
         rc = inputs_data(t->task->store, t->q->data, &t->ds, err);
     if (rc == 0)
         rc = inputs_preprocess(t->q->preprocess, &t->pre, &t->pre_text, err);

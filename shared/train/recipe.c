@@ -31,6 +31,12 @@ struct recipe recipe_usual(void)
                            .distil = 1};
 }
 
+void recipe_settle(struct recipe *how, const struct graph *g)
+{
+    if (quant_is_quantized(g))
+        how->precision = "fp32";
+}
+
 /* ---- bounds ---- */
 
 #define WHOLE(field, least, most) {#field, offsetof(struct recipe, field), true, least, most}

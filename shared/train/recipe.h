@@ -31,6 +31,10 @@ struct recipe {
 };
 struct recipe recipe_usual(void);
 
+/* What the network decides: a quantized one is trained, and taught, in fp32. Of a teacher in bf16
+ * it would learn that rounding, which is as large as its own. */
+void recipe_settle(struct recipe *how, const struct graph *g);
+
 /* INVALID_ARGUMENT, naming the setting, for what is out of its bounds or no word of the list. */
 int recipe_options(const struct recipe *how, int threads, struct train_options *ret,
                    struct err *err);
