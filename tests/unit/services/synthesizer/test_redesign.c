@@ -283,7 +283,7 @@ static void price(struct space *space, double us)
     result.us = all;
     result.n_us = (size_t)space->n_pieces;
     result.floor_us = FLOOR_US;
-    space_price(space, all, FLOOR_US);
+    space_price(space, all, FLOOR_US, false);
     stage_result(&stage, &result);
 }
 
@@ -330,7 +330,7 @@ static void nobody_is_trained_who_is_not_faster(void **state)
     price(&space, 1e6);
     STAGE_OK(run(synthesizer_enroll, s, err));
     _cleanup_(message_freep) job_state *after = without_students();
-    assert_true(stage_decided(after, "redesign: no student is faster than the best network"));
+    assert_true(stage_decided(after, "redesign: no student is cheaper than the best network"));
 }
 
 /* The best network is a final where one keeps the limit: one that does not says nothing. */
