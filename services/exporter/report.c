@@ -86,14 +86,12 @@ static char *write_refusal(const struct report *r)
 {
     const job_state *s = r->state;
     const job_network *best = closest(s);
+    const Hone__V1__Timing *t = state_timing(best, "hone", NULL);
     char limits[96], bytes[32];
-    _cleanup_(freep) char *costs =
-        goal_turned(s->spec)
-            ? str_printf("takes %.0f us and %s, ",
-                         state_timing(best, "hone", NULL) ? state_timing(best, "hone", NULL)->p50_us
-                                                          : NAN,
-                         str_bytes((double)best->bytes, bytes))
-            : strdup("");
+    _cleanup_(freep) char *costs = goal_turned(s->spec)
+                                       ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
+                                                    str_bytes((double)best->bytes, bytes))
+                                       : strdup("");
     return str_printf("No network stayed %s and was better than the original: "
                       "the original stays. The closest, %s, %sis %.2fx as fast and drops %.2f "
                       "points (at most %.2f with 95 %% confidence).",
@@ -119,16 +117,17 @@ static char *write_verdict(const struct report *r)
                : str_printf("agreeing with it on %.2f %% of %llu test samples", 100 * a->value,
                             (unsigned long long)a->n);
     _cleanup_(freep) char *turned =
-        goal_turned(s->spec) ? str_printf("Of the networks %s %s loses least: ",
-                                          goal_text(s->spec, limits), r->chosen->name)
-                             : strdup("");
+        goal_turned(s->spec)
+            ? str_printf("Of the networks %s %s loses least: ", goal_text(s->spec, limits),
+                         r->chosen->name)
+            : strdup("");
     return str_printf(
         "%s%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
         "thread%s), %s; the drop is at most %.2f points with "
         "95 %% confidence.",
-        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0, t0 ? t0->p50_us : 0,
-        s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s", quality ? quality : "",
-        r->chosen->drop_upper95_points);
+        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
+        t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s",
+        quality ? quality : "", r->chosen->drop_upper95_points);
 }
 
 /* ---- files ---- */

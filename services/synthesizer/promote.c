@@ -119,8 +119,8 @@ int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTa
         mem_calloc(state->n_students + 1, sizeof(*prospects));
     double seconds = 0, spent = 0;
     *ret_begun = false;
-    int rc = list && prospects ? race_seconds(task, state, &seconds, err)
-                               : err_oom(err, "students");
+    int rc =
+        list && prospects ? race_seconds(task, state, &seconds, err) : err_oom(err, "students");
     if (rc < 0)
         return rc;
     const size_t n = race_active(state, list);

@@ -142,7 +142,7 @@ double race_error_limit(const job_state *state)
 struct built {
     job_student *student;
     double cost;
-    bool keeps; /* the limits, as far as is known */
+    bool keeps;  /* the limits, as far as is known */
     bool turned; /* costs have a limit: goal.h */
 };
 

@@ -231,9 +231,8 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
     if (n == 0)
         return found == 0 ? state_decide(state, err, "redesign: no %sstudent is %s",
                                          state->n_students > 0 ? "further " : "",
-                                         goal_turned(state->spec)
-                                             ? "within the limits"
-                                             : "cheaper than the best network")
+                                         goal_turned(state->spec) ? "within the limits"
+                                                                  : "cheaper than the best network")
                           : state_decide(state, err, "redesign: %.0f s of training are not enough",
                                          fmax(seconds, 0));
     for (int i = 0; rc == 0 && i < n; i++) {

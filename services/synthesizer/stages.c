@@ -250,7 +250,7 @@ static bool adds(const job_state *state, const job_network *network, struct bars
     const bool hopeful = promising(state, network);
     if (is_final(state, network) || is_beaten(state, network))
         return false;
-    if (goal_turned(state->spec)) /* the next one, whatever it loses, where this one does not hold */
+    if (goal_turned(state->spec)) /* the next best, in case that the proof says otherwise */
         return hopeful || state->n_finals == 0;
     if (!raise_bar(hopeful ? &bars->failed : &bars->all, network))
         return false;
