@@ -5,6 +5,7 @@
 #include "services/cli/cli.h"
 #include "services/cli/deliver.h"
 #include "services/cli/follow.h"
+#include "shared/base/mem.h"
 
 static int submit(struct session *session, Hone__V1__JobSpec *spec, char job[16], struct err *err)
 {

@@ -92,12 +92,14 @@ static char *write_refusal(const struct report *r)
                                        ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
                                                     str_bytes((double)best->bytes, bytes))
                                        : strdup("");
-    return str_printf("No network stayed %s and was better than the original: "
-                      "the original stays. The closest, %s, %sis %.2fx as fast and drops %.2f "
-                      "points (at most %.2f with 95 %% confidence).",
-                      goal_text(s->spec, limits), best->name, costs ? costs : "",
-                      report_speedup(r, best, s->baseline, "hone"), best->drop_points,
-                      best->drop_upper95_points);
+    const bool keeps =
+        goal_turned(s->spec) && goal_affordable(s->spec, goal_cost_of(s, s->baseline));
+    return str_printf("%s %s %s: the original stays. The closest, %s, %sis %.2fx as fast and drops "
+                      "%.2f points (at most %.2f with 95 %% confidence).",
+                      keeps ? "The original is" : "No network stayed", goal_text(s->spec, limits),
+                      keeps ? "itself, and nothing loses less" : "and was better than the original",
+                      best->name, costs ? costs : "", report_speedup(r, best, s->baseline, "hone"),
+                      best->drop_points, best->drop_upper95_points);
 }
 
 static char *write_verdict(const struct report *r)

@@ -74,7 +74,7 @@ static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, s
     spec->batch = old->batch;
     spec->seed = old->seed;
     spec->objective = old->objective;
-    if (!spec->has_max_drop && !goal_turned(spec)) {
+    if (!spec->has_max_drop && spec->max_us == 0 && spec->max_bytes == 0) {
         spec->max_drop = old->max_drop;
         spec->has_max_drop = true;
         spec->max_us = old->max_us;

@@ -63,7 +63,9 @@ const char *goal_text(const Hone__V1__JobSpec *spec, char text[96])
     if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
         snprintf(drop, sizeof(drop), "%.2f points", spec->max_drop);
     if (spec->max_us > 0)
-        snprintf(us, sizeof(us), "%s%.4g us", *drop ? " and " : "", spec->max_us);
+        snprintf(us, sizeof(us), "%s%.6g %s", *drop ? " and " : "",
+                 spec->max_us < 10000 ? spec->max_us : spec->max_us / 1000,
+                 spec->max_us < 10000 ? "us" : "ms");
     if (spec->max_bytes > 0)
         str_bytes((double)spec->max_bytes, bytes);
     snprintf(text, 96, "within %s%s%s%s", drop, us, *bytes && (*drop || *us) ? " and " : "", bytes);

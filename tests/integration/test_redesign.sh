@@ -51,7 +51,8 @@ check "a job can begin where this one ended" \
     "$hone" refine "$job" --max-drop 20 --budget 60s --out "$work/refined" --json
 refined=$work/refined/result.json
 [[ -f $refined ]] || { echo "# no result of the refinement"; echo "1..$n"; exit 1; }
-check "it has the students of the first, and what they learned" python3 - "$result" "$refined" <<'PY'
+check "it has the students of the first, and what they learned" \
+    python3 - "$result" "$refined" <<'PY'
 import json, sys
 old, new = (json.load(open(path)) for path in sys.argv[1:])
 later = {s["name"]: s for s in new["students"]}
@@ -62,7 +63,7 @@ for s in old["students"]:
     assert t["seconds"] >= s["seconds"], t
 PY
 check "it says what it saved" json "$refined" \
-    "r['saved']['job'] == '$job' and r['saved']['training_s'] > 0 and r['saved']['prepared_s'] > 0"
+    "(s := r['saved'])['job'] == '$job' and s['training_s'] > 0 and s['prepared_s'] > 0"
 check "its limit decides" json "$refined" \
     'r["limit"]["max_drop_points"] == 20 and all(
          x["within_limit"] == (x["drop_upper95_points"] <= 20) for x in r["results"])'

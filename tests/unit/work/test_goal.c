@@ -141,12 +141,14 @@ static void limits_have_names(void **state)
     struct job *j = make();
     char text[96];
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points");
+    j->spec.max_us = 12500;
+    assert_string_equal(goal_text(&j->spec, text), "within 1.00 points and 12.5 ms");
     j->spec.max_us = 200;
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points and 200 us");
     j->spec.max_drop = GOAL_ANY_DROP;
     assert_string_equal(goal_text(&j->spec, text), "within 200 us");
     j->spec.max_bytes = 300 * 1024;
-    assert_string_equal(goal_text(&j->spec, text), "within 200 us and 300.0 KB");
+    assert_string_equal(goal_text(&j->spec, text), "within 200 us and 307.2 KB");
 }
 
 int main(void)
