@@ -206,20 +206,34 @@ static size_t list_built(const job_state *state, struct built *list)
     return n < MOST_BUILT ? n : MOST_BUILT;
 }
 
-int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. */
+static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool all,
+                      struct err *err)
 {
     job_state *state = stage->state;
     _cleanup_(freep) struct built *list = mem_calloc(state->n_students + 1, sizeof(*list));
     if (!list)
         return err_oom(err, "students");
-    const size_t n = list_built(state, list);
+    size_t n = list_built(state, list);
+    while (n > 0 && !all && !list[n - 1].keeps)
+        n--;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) /* given up for the rungs, not for the end */
         rc = message_set(&list[i].student->out, "", err);
-    state->redesigned = true;
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = ask_build(out, state, list[i].student, err);
     return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
+}
+
+int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    stage->state->redesigned = true;
+    return build_best(out, stage, true, err);
+}
+
+int race_resume(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    return build_best(out, stage, false, err);
 }
 
 /* ---- a rung ---- */

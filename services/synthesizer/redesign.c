@@ -122,20 +122,16 @@ static int end_early(struct work_output *out, Hone__V1__StageTask *stage, const 
     return rc == 0 ? race_finish(out, stage, err) : rc;
 }
 
-int redesign_begin(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
-                   struct err *err)
-{
-    struct err why = {0};
-    int rc = ask(task, out, stage->state, &why);
-    return rc < 0 ? end_early(out, stage, &why, err)
-                  : work_continue(out, "synthesizer", "enroll", &stage->base, err);
-}
-
 int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    struct err why = {0};
     int rc = race_stage(task, &stage, err);
-    return rc < 0 ? rc : redesign_begin(task, out, stage, err);
+    if (rc < 0)
+        return rc;
+    rc = ask(task, out, stage->state, &why);
+    return rc < 0 ? end_early(out, stage, &why, err)
+                  : work_continue(out, "synthesizer", "enroll", &stage->base, err);
 }
 
 /* ---- the stage enroll ---- */

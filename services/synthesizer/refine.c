@@ -1,9 +1,9 @@
-/* The stage "refine": a job begins where another one stood, with limits of its own. */
-#include <math.h>
-
+/* The stage "refine": a job begins where another one stood, with limits of its own. From there it
+ * goes on as any job does once its candidates are built: to a first result, then to a redesign. */
 #include "services/synthesizer/race.h"
-#include "services/synthesizer/redesign.h"
 #include "services/synthesizer/synthesizer.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
 
 /* Whoever learned takes part again, but for those whom the limits exclude now. */
 static int admit(job_state *state, job_student *s, struct err *err)
@@ -34,7 +34,7 @@ static int take_over(job_state *state, struct err *err)
     char limits[96];
     int rc = 0;
     if (!state->taken || !state->baseline || !state->plain_int8 || state->n_finals == 0)
-        return err_set(err, ERR_INTERNAL, "refine: a job that had no result");
+        return err_set(err, ERR_FAILED_PRECONDITION, "refine: a job that had no result");
     state->rung = 0;
     state->n_rounds = 0;
     state->redesigned = false;
@@ -51,6 +51,14 @@ static int take_over(job_state *state, struct err *err)
                         state->taken->students, state->taken->training_s);
 }
 
+static int tell(struct work_task *task, const Hone__V1__Taken *taken, struct err *err)
+{
+    _cleanup_(freep) char *fields =
+        str_printf("\"job\":\"%s\",\"students\":%u,\"training_s\":%.1f,\"prepared_s\":%.1f",
+                   taken->job, taken->students, taken->training_s, taken->prepared_s);
+    return fields ? work_event(task, "refines", fields, err) : err_oom(err, "an event");
+}
+
 int synthesizer_refine(struct work_task *task, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
@@ -58,9 +66,6 @@ int synthesizer_refine(struct work_task *task, struct work_output *out, struct e
     if (rc == 0)
         rc = take_over(stage->state, err);
     if (rc == 0)
-        rc = redesign_decide(task, stage->state, err);
-    if (rc < 0)
-        return rc;
-    return stage->state->redesigned ? race_finish(out, stage, err)
-                                    : redesign_begin(task, out, stage, err);
+        rc = tell(task, stage->state->taken, err);
+    return rc == 0 ? race_resume(out, stage, err) : rc;
 }

@@ -359,8 +359,8 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
         r = check_model(task, stage->state, err);
     bool again = false;
     const bool after_redesign = r == 0 && stage->state->redesigned;
-    if (r == 0 && !goal_turned(stage->state->spec) && nothing_promising(stage->state) &&
-        ++stage->state->n_rounds < MAX_ROUNDS)
+    if (r == 0 && !after_redesign && !goal_turned(stage->state->spec) &&
+        nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
         r = propose_gentler(task, out, stage->state, &again, err);
     if (r < 0 || again)
         return r;
