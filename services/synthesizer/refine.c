@@ -5,11 +5,12 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
-/* Whoever learned takes part again, but for those whom the limits exclude now. */
+/* Whoever learned takes part again, but for those whom the limits exclude now. Who was given up
+ * without having learned stays out. */
 static int admit(job_state *state, job_student *s, struct err *err)
 {
     s->rung = 0;
-    if (s->rungs == 0)
+    if (s->rungs == 0 && *s->out)
         return 0;
     const bool allowed = goal_affordable(state->spec, race_cost(state, s));
     return message_set(&s->out, allowed ? "" : "the limits exclude it", err);
