@@ -118,10 +118,11 @@ static void print_saved(FILE *out, yyjson_val *saved)
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "seconds")), all);
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "training_s")), training);
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "prepared_s")), prepared);
-    fprintf(out,
-            "\n  saved: %s that job %s had spent: %s of training %.0f student%s, %s from its "
-            "submission to its first result\n",
-            all, text_of(saved, "job"), training, students, students == 1 ? "" : "s", prepared);
+    fprintf(out, "\n  saved: %s that job %s had spent: ", all, text_of(saved, "job"));
+    if (students > 0)
+        fprintf(out, "%s of training %.0f student%s, ", training, students,
+                students == 1 ? "" : "s");
+    fprintf(out, "%s from its submission to its first result\n", prepared);
 }
 
 void results_print(const struct results *results, FILE *out)

@@ -213,11 +213,12 @@ static void add_saved(const struct report *r, struct strbuf *out)
         return;
     strbuf_add(out, "<p>Refines job ");
     report_escaped(out, t->job);
-    strbuf_printf(out,
-                  ", whose work was not done again: %s, of which %s of training %u student%s and "
-                  "%s from its submission to its first result.</p>",
-                  str_seconds(t->training_s + t->prepared_s, all),
-                  str_seconds(t->training_s, training), t->students, t->students == 1 ? "" : "s",
+    strbuf_printf(out, ", whose work was not done again: %s: ",
+                  str_seconds(t->training_s + t->prepared_s, all));
+    if (t->students > 0)
+        strbuf_printf(out, "%s of training %u student%s, ", str_seconds(t->training_s, training),
+                      t->students, t->students == 1 ? "" : "s");
+    strbuf_printf(out, "%s from its submission to its first result.</p>",
                   str_seconds(t->prepared_s, prepared));
 }
 
