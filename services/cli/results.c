@@ -59,7 +59,9 @@ static const char *text_of(yyjson_val *object, const char *key)
 bool results_has_gain(const struct results *results)
 {
     size_t i, n;
-    yyjson_val *one;
+    yyjson_val *one, *limit = yyjson_obj_get(results->root, "limit");
+    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes"))
+        return strcmp(text_of(results->root, "chosen"), "baseline") != 0;
     yyjson_arr_foreach(yyjson_obj_get(results->root, "results"), i, n, one)
     {
         yyjson_val *within = yyjson_obj_get(one, "within_limit");

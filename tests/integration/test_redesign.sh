@@ -67,9 +67,9 @@ check "it says what it saved" json "$refined" \
 check "its limit decides" json "$refined" \
     'r["limit"]["max_drop_points"] == 20 and all(
          x["within_limit"] == (x["drop_upper95_points"] <= 20) for x in r["results"])'
-check "a limit on time is met by what is there" \
+check "where the original keeps a limit on time it stays" \
     bash -c '"$1" refine "$2" --max-latency 10s --budget 1s --out "$3" >"$3.txt"; code=$?
-             cat "$3.txt"; [[ $code == 0 ]] && grep -q "saved: .* that job $2 had spent" "$3.txt"' \
+             cat "$3.txt"; [[ $code == 3 ]] && grep -q "saved: .* that job $2 had spent" "$3.txt"' \
     - "$hone" "$job" "$work/slow"
 check "an unknown job is named" fails 1 "j0b" "$hone" refine j0b --out "$work/none"
 echo "1..$n"

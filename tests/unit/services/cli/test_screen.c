@@ -339,6 +339,23 @@ static void what_a_refinement_saved_stands_below_the_table(void **state)
     assert_null(strstr(none, "saved"));
 }
 
+/* Small enough is what was asked for, however slow. */
+static void within_a_limit_on_costs_the_choice_is_the_gain(void **state)
+{
+    (void)state;
+    bool gain = false;
+    _cleanup_(freep) char *small = table_of(
+        "{" BASE ",\"limit\":{\"max_bytes\":9},\"results\":[{\"name\":\"c\",\"speedup_fp32\":0.9,"
+        "\"within_limit\":true}]}",
+        &gain);
+    assert_true(gain);
+    _cleanup_(freep) char *none =
+        table_of("{\"chosen\":\"baseline\",\"limit\":{\"max_us\":9},\"results\":[{\"name\":\"c\","
+                 "\"speedup_fp32\":2,\"within_limit\":true}]}",
+                 &gain);
+    assert_false(gain);
+}
+
 static void a_result_with_nothing_in_it_is_printed_with_dashes(void **state)
 {
     (void)state;
@@ -370,6 +387,7 @@ int main(void)
         cmocka_unit_test(the_table_has_a_row_for_each_network),
         cmocka_unit_test(a_network_that_is_slower_or_outside_the_limit_is_no_gain),
         cmocka_unit_test(what_a_refinement_saved_stands_below_the_table),
+        cmocka_unit_test(within_a_limit_on_costs_the_choice_is_the_gain),
         cmocka_unit_test(a_result_with_nothing_in_it_is_printed_with_dashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
