@@ -87,7 +87,7 @@ static char *write_refusal(const struct report *r)
     const job_state *s = r->state;
     const job_network *best = closest(s);
     const Hone__V1__Timing *t = state_timing(best, "hone", NULL);
-    char limits[96], bytes[32];
+    char limits[GOAL_TEXT_BYTES], bytes[32];
     _cleanup_(freep) char *costs = goal_turned(s->spec)
                                        ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
                                                     str_bytes((double)best->bytes, bytes))
@@ -107,7 +107,7 @@ static char *write_verdict(const struct report *r)
     const job_state *s = r->state;
     const Hone__V1__Accuracy *base = state_accuracy(s->baseline, "test", "hone");
     const bool labels = s->data->labels_usable;
-    char limits[96];
+    char limits[GOAL_TEXT_BYTES];
     if (r->chosen == s->baseline)
         return write_refusal(r);
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");

@@ -176,7 +176,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
 
 static void add_table(const struct report *r, struct strbuf *out)
 {
-    char limits[96];
+    char limits[GOAL_TEXT_BYTES];
     strbuf_printf(out,
                   "<section><h2>Results</h2><table><tr><th>Network<th>median<th>90th "
                   "percentile<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (95 %%)"

@@ -32,7 +32,7 @@ static void count(job_state *state)
 
 static int take_over(job_state *state, struct err *err)
 {
-    char limits[96];
+    char limits[GOAL_TEXT_BYTES];
     int rc = 0;
     if (!state->taken || !state->baseline || !state->plain_int8 || state->n_finals == 0)
         return err_set(err, ERR_FAILED_PRECONDITION, "refine: a job that had no result");

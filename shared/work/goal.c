@@ -57,7 +57,7 @@ double goal_expected(const job_state *state, const job_network *network)
                                     : goal_cost_of(state, network);
 }
 
-const char *goal_text(const Hone__V1__JobSpec *spec, char text[96])
+const char *goal_text(const Hone__V1__JobSpec *spec, char text[GOAL_TEXT_BYTES])
 {
     char drop[32] = "", us[32] = "", bytes[32] = "";
     if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
@@ -68,6 +68,7 @@ const char *goal_text(const Hone__V1__JobSpec *spec, char text[96])
                  spec->max_us < 10000 ? "us" : "ms");
     if (spec->max_bytes > 0)
         str_bytes((double)spec->max_bytes, bytes);
-    snprintf(text, 96, "within %s%s%s%s", drop, us, *bytes && (*drop || *us) ? " and " : "", bytes);
+    snprintf(text, GOAL_TEXT_BYTES, "within %s%s%s%s", drop, us,
+             *bytes && (*drop || *us) ? " and " : "", bytes);
     return text;
 }

@@ -9,6 +9,7 @@
 #include "shared/work/state.h"
 
 #define GOAL_ANY_DROP 100.0 /* points: a limit that everything keeps */
+#define GOAL_TEXT_BYTES 128
 
 /* Whether costs have a limit. */
 bool goal_turned(const Hone__V1__JobSpec *spec);
@@ -35,4 +36,4 @@ double goal_value(const job_state *state, const job_network *network);
 double goal_expected(const job_state *state, const job_network *network);
 
 /* "within 1.00 points", "within 200 us and 300.0 KB": the limits, for people. */
-const char *goal_text(const Hone__V1__JobSpec *spec, char text[96]);
+const char *goal_text(const Hone__V1__JobSpec *spec, char text[GOAL_TEXT_BYTES]);

@@ -139,7 +139,7 @@ static void limits_have_names(void **state)
 {
     (void)state;
     struct job *j = make();
-    char text[96];
+    char text[GOAL_TEXT_BYTES];
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points");
     j->spec.max_us = 12500;
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points and 12.5 ms");
