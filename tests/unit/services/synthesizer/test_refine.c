@@ -321,6 +321,8 @@ static void other_results_than_were_asked_for_are_an_error(void **state)
     s->rung = 1;
     learned(0.93, "a");
     assert_int_equal(run(synthesizer_promote, s, &err), -ERR_INTERNAL);
+    stage_forget(&stage);
+    learned(0.93, "a");
     s->students[0]->rung = s->students[1]->rung = 1;
     assert_int_equal(run(synthesizer_promote, s, &err), -ERR_INTERNAL);
 }
