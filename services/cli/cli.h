@@ -17,17 +17,26 @@ enum cli_exit {
     CLI_INTERRUPTED = 130,
 };
 
-enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_INT, CLI_REAL, CLI_SECONDS, CLI_CHOICE };
+enum cli_kind {
+    CLI_FLAG,
+    CLI_TEXT,
+    CLI_INT,
+    CLI_REAL,
+    CLI_SECONDS,
+    CLI_MICROS,
+    CLI_BYTES,
+    CLI_CHOICE
+};
 
-/* One option. `to` is bool * (FLAG), const char ** (TEXT, CHOICE), int64_t * (INT, SECONDS) or
- * double * (REAL), and holds the default. */
+/* One option. `to` is bool * (FLAG), const char ** (TEXT, CHOICE), int64_t * (INT, SECONDS),
+ * double * (REAL, MICROS) or uint64_t * (BYTES), and holds the default. */
 struct cli_option {
     const char *name;  /* without the dashes; NULL ends a table */
     const char *value; /* what --help calls it; NULL for flags */
     const char *help;
     enum cli_kind kind;
     void *to;
-    double min, max;     /* of INT, SECONDS and REAL, both included; 0, 0: any */
+    double min, max;     /* of numbers, both included; 0, 0: any */
     const char *choices; /* of CHOICE: "latency|throughput|size" */
 };
 #define CLI_OPTIONS_END {.name = NULL}
@@ -50,8 +59,9 @@ struct cli_command {
     int (*run)(const struct cli_command *self, int argc, char **argv); /* exit code */
 };
 
-extern const struct cli_command cmd_optimize, cmd_inspect, cmd_eval, cmd_bench, cmd_jobs, cmd_watch,
-    cmd_cancel, cmd_get, cmd_up, cmd_down, cmd_demo, cmd_version, cmd_help, cmd_train;
+extern const struct cli_command cmd_optimize, cmd_refine, cmd_inspect, cmd_eval, cmd_bench,
+    cmd_jobs, cmd_watch, cmd_cancel, cmd_get, cmd_up, cmd_down, cmd_demo, cmd_version, cmd_help,
+    cmd_train;
 
 int cli_main(int argc, char **argv);
 /* NULL when there is none; cli_commands ends with NULL. */

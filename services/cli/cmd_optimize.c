@@ -1,11 +1,8 @@
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yyjson.h>
 
 #include "services/cli/cli.h"
-#include "services/cli/deliver.h"
-#include "services/cli/follow.h"
+#include "services/cli/submit.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/data/preprocess.h"
@@ -39,10 +36,13 @@ static int check_inputs(struct request *q, const char *model, struct err *err)
     return 0;
 }
 
-static int submit(struct session *session, const struct request *q, char job[16], struct err *err)
+static int optimize(const struct request *q)
 {
+    _cleanup_(freep) char *out_default = outdir_default(q->model_path);
+    _cleanup_(outdir_release) struct outdir out = {.lock_fd = -1};
+    _cleanup_(session_release) struct session session = {.attach_fd = -1};
     Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
-    Hone__V1__SubmitRequest request = HONE__V1__SUBMIT_REQUEST__INIT;
+    struct err err = {0};
     spec.version = 1;
     spec.model_path = q->model_path;
     spec.data_path = q->data_path;
@@ -58,45 +58,12 @@ static int submit(struct session *session, const struct request *q, char job[16]
     spec.target = (char *)(q->target ? q->target : "");
     spec.preprocess = (char *)(q->preprocess ? q->preprocess : "");
     spec.space = (char *)(q->space ? q->space : "");
-    int r = session_new_job_id(job, err);
-    if (r < 0)
-        return r;
-    request.spec = &spec;
-    request.job_id = job;
-    _cleanup_(rpc_message_freep) Hone__V1__SubmitResponse *reply = NULL;
-    return session_call(session, "Submit", &request.base, 0, &reply, err);
-}
-
-static void say_submitted(const struct request *q, const char *job)
-{
-    if (q->json)
-        printf("{\"type\":\"submitted\",\"job\":\"%s\"}\n", job);
-    else
-        printf("Job %s: %s\n", job, q->model_path);
-    fflush(stdout);
-}
-
-static int optimize(const struct request *q)
-{
-    _cleanup_(freep) char *out_default = outdir_default(q->model_path);
-    _cleanup_(outdir_release) struct outdir out = {.lock_fd = -1};
-    _cleanup_(session_release) struct session session = {.attach_fd = -1};
-    struct screen screen;
-    char job[16] = "", state[16] = "";
-    struct err err = {0};
-    screen_init(&screen, stdout, q->json);
     if (!out_default)
         err_oom(&err, "out");
     if (err.code || outdir_claim(q->out ? q->out : out_default, q->force, &out, &err) < 0 ||
-        session_open(q->home, &session, &err) < 0 || submit(&session, q, job, &err) < 0)
+        session_open(q->home, &session, &err) < 0)
         return cli_fail(&err);
-    say_submitted(q, job);
-    int r = outdir_note(&out, job, &err);
-    if (r == 0)
-        r = follow_job(&session, job, &screen, state, &err);
-    if (r == -ERR_CANCELLED)
-        return follow_say_interrupted(&session, q->home, job);
-    return r < 0 ? cli_fail(&err) : deliver(&session, job, &out, q->json);
+    return submit_and_deliver(&session, &spec, q->model_path, q->home, &out, q->json);
 }
 
 static int run(const struct cli_command *self, int argc, char **argv)

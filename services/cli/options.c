@@ -100,16 +100,22 @@ static int set_number(const struct cli_option *o, const char *text, struct err *
     bool bounded = o->min != 0 || o->max != 0;
     double real = 0;
     int64_t whole = 0;
+    uint64_t bytes = 0;
     int r = o->kind == CLI_REAL      ? str_parse_f64(text, &real, err)
+            : o->kind == CLI_MICROS  ? str_parse_micros(text, &real, err)
+            : o->kind == CLI_BYTES   ? str_parse_bytes(text, &bytes, err)
             : o->kind == CLI_SECONDS ? str_parse_duration(text, &whole, err)
                                      : str_parse_i64(text, INT64_MIN, INT64_MAX, &whole, err);
     if (r < 0)
         return r;
-    double value = o->kind == CLI_REAL ? real : (double)whole;
+    const bool is_real = o->kind == CLI_REAL || o->kind == CLI_MICROS;
+    const double value = is_real ? real : o->kind == CLI_BYTES ? (double)bytes : (double)whole;
     if (bounded && !(value >= o->min && value <= o->max))
         return err_set(err, ERR_OUT_OF_RANGE, "%s is outside %g to %g", text, o->min, o->max);
-    if (o->kind == CLI_REAL)
+    if (is_real)
         *(double *)o->to = real;
+    else if (o->kind == CLI_BYTES)
+        *(uint64_t *)o->to = bytes;
     else
         *(int64_t *)o->to = whole;
     return 0;

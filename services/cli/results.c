@@ -59,7 +59,9 @@ static const char *text_of(yyjson_val *object, const char *key)
 bool results_has_gain(const struct results *results)
 {
     size_t i, n;
-    yyjson_val *one;
+    yyjson_val *one, *limit = yyjson_obj_get(results->root, "limit");
+    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes"))
+        return strcmp(text_of(results->root, "chosen"), "baseline") != 0;
     yyjson_arr_foreach(yyjson_obj_get(results->root, "results"), i, n, one)
     {
         yyjson_val *within = yyjson_obj_get(one, "within_limit");
@@ -110,6 +112,21 @@ static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *netwo
     fprintf(out, " %10s\n", size);
 }
 
+/* What a refined job had spent. */
+static void print_saved(FILE *out, yyjson_val *saved)
+{
+    char all[32], training[32], prepared[32];
+    const double students = yyjson_get_num(yyjson_obj_get(saved, "students"));
+    str_seconds(yyjson_get_num(yyjson_obj_get(saved, "seconds")), all);
+    str_seconds(yyjson_get_num(yyjson_obj_get(saved, "training_s")), training);
+    str_seconds(yyjson_get_num(yyjson_obj_get(saved, "prepared_s")), prepared);
+    fprintf(out, "\n  saved: %s that job %s had spent: ", all, text_of(saved, "job"));
+    if (students > 0)
+        fprintf(out, "%s of training %.0f student%s, ", training, students,
+                students == 1 ? "" : "s");
+    fprintf(out, "%s from its submission to its first result\n", prepared);
+}
+
 void results_print(const struct results *results, FILE *out)
 {
     yyjson_val *root = results->root, *base = yyjson_obj_get(root, "baseline"), *one;
@@ -131,6 +148,8 @@ void results_print(const struct results *results, FILE *out)
             yyjson_get_num(yyjson_obj_get(base, "batch")),
             text_of(yyjson_obj_get(root, "hardware"), "cpu"),
             text_of(yyjson_obj_get(root, "hardware"), "isa"));
+    if (yyjson_is_obj(yyjson_obj_get(root, "saved")))
+        print_saved(out, yyjson_obj_get(root, "saved"));
 }
 
 char *results_line(const struct results *results)

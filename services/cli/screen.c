@@ -275,6 +275,15 @@ static void on_rung(struct screen *s, yyjson_val *event)
         str_seconds(number_of(event, "left_s"), left));
 }
 
+static void on_refines(struct screen *s, yyjson_val *event)
+{
+    char learned[32], took[32];
+    say(s, "  %-28s taken over: %.0f students after %s of training, all that took %s to prepare",
+        text_of(event, "job"), number_of(event, "students"),
+        str_seconds(number_of(event, "training_s"), learned),
+        str_seconds(number_of(event, "prepared_s"), took));
+}
+
 static void on_enrolled(struct screen *s, yyjson_val *event)
 {
     say(s, "  %-28s about %.0f us, %.1f M MACs, %.2f M parameters: %s", text_of(event, "name"),
@@ -339,7 +348,7 @@ static void show(struct screen *s, yyjson_val *event)
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
                  {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
                  {"result", on_result},     {"rung", on_rung},        {"enrolled", on_enrolled},
-                 {"student", on_student}};
+                 {"refines", on_refines},   {"student", on_student}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

@@ -253,7 +253,6 @@ int exporter_prove(struct work_task *task, struct work_output *out, struct err *
     const Hone__V1__Accuracy *test = state_accuracy(p.network, "test", "hone");
     p.network->drop_points = test->drop_points;
     p.network->drop_upper95_points = test->drop_upper95_points;
-    p.network->within_limit = test->drop_upper95_points <= p.state->spec->max_drop;
     Hone__V1__ProveResult result = HONE__V1__PROVE_RESULT__INIT;
     result.network = p.network;
     return work_result(out, &result.base, err);

@@ -12,6 +12,7 @@
 #include "services/exporter/exporter.h"
 #include "services/exporter/report_inputs.h"
 #include "shared/base/clock.h"
+#include "shared/work/goal.h"
 #include "shared/work/so_far.h"
 
 #define NOISE 0.01 /* what two measurements of one network may differ by */
@@ -36,41 +37,69 @@ double report_speedup(const struct report *r, const job_network *network, const 
     return a && b && b->p50_us > 0 ? a->p50_us / b->p50_us : 0;
 }
 
-static double objective(const job_state *state, const job_network *network)
-{
-    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
-    if (state->spec->objective == HONE__V1__OBJECTIVE__SIZE)
-        return (double)network->bytes;
-    return t ? t->p50_us : INFINITY; /* for throughput too: all have as many streams */
-}
-
-/* The best by the objective among those proved within the limit and better than the original. Of
- * those that measure no worse than the best, but for noise, the one that loses least. */
+/* The best by what the job asks for (goal.h) among those proved within the limits and better than
+ * the original. Of those that measure no worse than the best, but for noise, the one that loses
+ * least. */
 static const job_network *choose(const job_state *state)
 {
+    const bool original_allowed =
+        goal_affordable(state->spec, goal_cost_of(state, state->baseline));
+    const double of_original = original_allowed ? goal_value(state, state->baseline) : INFINITY;
+    const double noise = goal_turned(state->spec) ? 0 : NOISE; /* the drop is exact */
     const job_network *best = state->baseline;
-    double least = objective(state, best);
+    double least = of_original;
     for (size_t i = 0; i < state->n_finals; i++)
         if (state->finals[i]->within_limit)
-            least = fmin(least, objective(state, state->finals[i]));
-    if (!(least < objective(state, best)))
+            least = fmin(least, goal_value(state, state->finals[i]));
+    if (!(least < of_original))
         return best;
     for (size_t i = 0; i < state->n_finals; i++) {
         const job_network *n = state->finals[i];
-        if (n->within_limit && objective(state, n) <= least * (1 + NOISE) &&
+        if (n->within_limit && goal_value(state, n) <= least + noise * fabs(least) &&
             (best == state->baseline || n->drop_upper95_points < best->drop_upper95_points))
             best = n;
     }
     return best;
 }
 
+/* Of two that break limits: who breaks one on costs is further off. */
+static bool is_closer(const job_state *state, const job_network *a, const job_network *b)
+{
+    const double of_a = goal_cost_of(state, a), of_b = goal_cost_of(state, b);
+    const bool ok_a = goal_affordable(state->spec, of_a), ok_b = goal_affordable(state->spec, of_b);
+    if (ok_a != ok_b || !ok_a)
+        return of_a < of_b;
+    return a->drop_upper95_points < b->drop_upper95_points;
+}
+
 static const job_network *closest(const job_state *state)
 {
     const job_network *best = state->finals[0];
     for (size_t i = 1; i < state->n_finals; i++)
-        if (state->finals[i]->drop_upper95_points < best->drop_upper95_points)
+        if (is_closer(state, state->finals[i], best))
             best = state->finals[i];
     return best;
+}
+
+/* Why the original stays. */
+static char *write_refusal(const struct report *r)
+{
+    const job_state *s = r->state;
+    const job_network *best = closest(s);
+    const Hone__V1__Timing *t = state_timing(best, "hone", NULL);
+    char limits[GOAL_TEXT_BYTES], bytes[32];
+    _cleanup_(freep) char *costs = goal_turned(s->spec)
+                                       ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
+                                                    str_bytes((double)best->bytes, bytes))
+                                       : strdup("");
+    const bool keeps =
+        goal_turned(s->spec) && goal_affordable(s->spec, goal_cost_of(s, s->baseline));
+    return str_printf("%s %s %s: the original stays. The closest, %s, %sis %.2fx as fast and drops "
+                      "%.2f points (at most %.2f with 95 %% confidence).",
+                      keeps ? "The original is" : "No network stayed", goal_text(s->spec, limits),
+                      keeps ? "itself, and nothing loses less" : "and was better than the original",
+                      best->name, costs ? costs : "", report_speedup(r, best, s->baseline, "hone"),
+                      best->drop_points, best->drop_upper95_points);
 }
 
 static char *write_verdict(const struct report *r)
@@ -78,15 +107,9 @@ static char *write_verdict(const struct report *r)
     const job_state *s = r->state;
     const Hone__V1__Accuracy *base = state_accuracy(s->baseline, "test", "hone");
     const bool labels = s->data->labels_usable;
-    if (r->chosen == s->baseline) {
-        const job_network *best = closest(s);
-        return str_printf("No network stayed within %.2f points and was better than the original: "
-                          "the original stays. The closest, %s, is %.2fx as fast and drops %.2f "
-                          "points (at most %.2f with 95 %% confidence).",
-                          s->spec->max_drop, best->name,
-                          report_speedup(r, best, s->baseline, "hone"), best->drop_points,
-                          best->drop_upper95_points);
-    }
+    char limits[GOAL_TEXT_BYTES];
+    if (r->chosen == s->baseline)
+        return write_refusal(r);
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");
     const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
     const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
@@ -95,13 +118,18 @@ static char *write_verdict(const struct report *r)
                             100 * a->value, 100 * base->value, (unsigned long long)a->n)
                : str_printf("agreeing with it on %.2f %% of %llu test samples", 100 * a->value,
                             (unsigned long long)a->n);
+    _cleanup_(freep) char *turned =
+        goal_turned(s->spec)
+            ? str_printf("Of the networks %s %s loses least: ", goal_text(s->spec, limits),
+                         r->chosen->name)
+            : strdup("");
     return str_printf(
-        "%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
+        "%s%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
         "thread%s), %s; the drop is at most %.2f points with "
         "95 %% confidence.",
-        report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0, t0 ? t0->p50_us : 0,
-        s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s", quality ? quality : "",
-        r->chosen->drop_upper95_points);
+        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
+        t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s",
+        quality ? quality : "", r->chosen->drop_upper95_points);
 }
 
 /* ---- files ---- */
@@ -268,6 +296,9 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
     if (!result)
         return -ERR_RESOURCE_EXHAUSTED;
     r = write_report(task, &report, result, err);
+    if (r == 0 && in.asked)
+        r = so_far_put_state(task->store, task->task->job, report.state, in.asked,
+                             (double)(report.ended_ms - report.created_ms) / 1000, err);
     if (r < 0)
         return r;
     return more ? go_on(task, &in, result, out, err) : finish(out, result, err);

@@ -8,6 +8,7 @@
 #include "shared/base/utf8.h"
 #include "shared/nn/ort.h"
 #include "shared/nn/plan.h"
+#include "shared/work/goal.h"
 
 /* ---- text ---- */
 
@@ -175,6 +176,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
 
 static void add_table(const struct report *r, struct strbuf *out)
 {
+    char limits[GOAL_TEXT_BYTES];
     strbuf_printf(out,
                   "<section><h2>Results</h2><table><tr><th>Network<th>median<th>90th "
                   "percentile<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (95 %%)"
@@ -196,10 +198,28 @@ static void add_table(const struct report *r, struct strbuf *out)
                   "</table><p class=soft>Times are of one run of the network with its input and "
                   "output conversions, measured interleaved. %s on the test part, on which each "
                   "final was scored once. The drop is paired with the original sample by sample; "
-                  "the limit is %.2f points.</p></section>",
+                  "the limit: %s.</p></section>",
                   report_labelled(r) ? "Accuracy is"
                                      : "Agreement with the original's top answer is",
-                  r->state->spec->max_drop);
+                  goal_text(r->state->spec, limits));
+}
+
+/* What was not done again. */
+static void add_saved(const struct report *r, struct strbuf *out)
+{
+    const Hone__V1__Taken *t = r->state->taken;
+    char all[32], training[32], prepared[32];
+    if (!t)
+        return;
+    strbuf_add(out, "<p>Refines job ");
+    report_escaped(out, t->job);
+    strbuf_printf(out, ", whose work was not done again: %s: ",
+                  str_seconds(t->training_s + t->prepared_s, all));
+    if (t->students > 0)
+        strbuf_printf(out, "%s of training %u student%s, ", str_seconds(t->training_s, training),
+                      t->students, t->students == 1 ? "" : "s");
+    strbuf_printf(out, "%s from its submission to its first result.</p>",
+                  str_seconds(t->prepared_s, prepared));
 }
 
 /* ---- how it came about, and how to get it again ---- */
@@ -233,6 +253,19 @@ static void add_quoted(struct strbuf *out, const char *text)
     strbuf_add(out, "&#39;");
 }
 
+/* Behind what the job is that it refines. */
+static void add_refine(const struct report *r, struct strbuf *out)
+{
+    const Hone__V1__JobSpec *spec = r->state->spec;
+    strbuf_add(out, "\nhone refine JOB");
+    if (spec->max_us > 0)
+        strbuf_printf(out, " --max-latency %gus", spec->max_us);
+    if (spec->max_bytes > 0)
+        strbuf_printf(out, " --max-bytes %llu", (unsigned long long)spec->max_bytes);
+    if (spec->max_drop < GOAL_ANY_DROP)
+        strbuf_printf(out, " --max-drop %g", spec->max_drop);
+}
+
 static void add_reproduce(const struct report *r, struct strbuf *out)
 {
     const job_state *s = r->state;
@@ -250,6 +283,8 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
         strbuf_add(out, " --space ");
         report_escaped(out, r->asked->space);
     }
+    if (s->taken)
+        add_refine(r, out);
     strbuf_add(out, "</pre><dl>");
     add_fact(out, "model (SHA-256)", s->model);
     add_fact(out, "data (SHA-256)", s->data->source_hash);
@@ -269,6 +304,7 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
 int report_html(const struct report *r, struct strbuf *out, struct err *err)
 {
     add_head(r, out);
+    add_saved(r, out);
     add_table(r, out);
     report_front_html(r, out);
     report_layers_html(r, out);

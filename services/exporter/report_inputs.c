@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "services/exporter/build.h"
+#include "shared/work/goal.h"
 
 void report_inputs_release(struct report_inputs *in)
 {
@@ -257,7 +258,10 @@ int report_inputs_read(struct work_task *task, struct report_inputs *in, struct 
         r = load(task, in, err);
     if (r < 0)
         return r;
-    return group.measure >= 0 ? merge(&group, in, err) : take_machine(in, err);
+    r = group.measure >= 0 ? merge(&group, in, err) : take_machine(in, err);
+    if (r == 0)
+        goal_judge(in->stage->state);
+    return r;
 }
 
 int report_inputs_networks(struct work_task *task, const job_state *state,

@@ -10,6 +10,7 @@
 #include "shared/base/utf8.h"
 #include "shared/nn/ort.h"
 #include "shared/nn/plan.h"
+#include "shared/work/goal.h"
 
 typedef yyjson_mut_doc doc;
 typedef yyjson_mut_val val;
@@ -110,11 +111,31 @@ static void add_limit(doc *d, val *root, const struct report *r)
 {
     static const char *const objectives[] = {"latency", "throughput", "size"};
     val *limit = yyjson_mut_obj_add_obj(d, root, "limit");
-    report_number(d, limit, "max_drop_points", r->state->spec->max_drop, 4);
+    const Hone__V1__JobSpec *spec = r->state->spec;
+    const bool any = goal_turned(spec) && spec->max_drop >= GOAL_ANY_DROP;
+    report_number(d, limit, "max_drop_points", any ? NAN : spec->max_drop, 4);
+    if (spec->max_us > 0)
+        report_number(d, limit, "max_us", spec->max_us, 3);
+    if (spec->max_bytes > 0)
+        yyjson_mut_obj_add_uint(d, limit, "max_bytes", spec->max_bytes);
     yyjson_mut_obj_add_real(d, limit, "confidence", 0.95);
     int objective = (int)r->state->spec->objective;
     yyjson_mut_obj_add_str(d, limit, "objective",
                            objectives[objective >= 0 && objective < 3 ? objective : 0]);
+}
+
+/* What the job that was refined had spent, and this one did not. */
+static void add_saved(doc *d, val *root, const struct report *r)
+{
+    const Hone__V1__Taken *t = r->state->taken;
+    if (!t)
+        return;
+    val *o = yyjson_mut_obj_add_obj(d, root, "saved");
+    yyjson_mut_obj_add_strcpy(d, o, "job", t->job);
+    report_number(d, o, "seconds", t->training_s + t->prepared_s, 1);
+    report_number(d, o, "training_s", t->training_s, 1);
+    report_number(d, o, "prepared_s", t->prepared_s, 1);
+    yyjson_mut_obj_add_uint(d, o, "students", t->students);
 }
 
 static int write_doc(const doc *d, struct strbuf *out, struct err *err)
@@ -143,6 +164,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     yyjson_mut_obj_add_strcpy(d, root, "verdict", r->verdict);
     yyjson_mut_obj_add_strcpy(d, root, "chosen", r->chosen->name);
     add_limit(d, root, r);
+    add_saved(d, root, r);
     add_hardware(d, root, r);
     const char *original = r->asked && *r->asked->model_path ? r->asked->model_path : "original";
     yyjson_mut_obj_add_val(d, root, "baseline",
@@ -258,6 +280,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     add_versions(d, root);
     add_hardware(d, root, r);
     add_limit(d, root, r);
+    add_saved(d, root, r);
     add_settings(d, root, r);
     add_inputs(d, root, r);
     val *decisions = yyjson_mut_obj_add_arr(d, root, "decisions");

@@ -51,8 +51,9 @@ int front_cancel(void *ctx, const struct rpc_call *call, const ProtobufCMessage 
 /* A job id as clients make them: [A-Za-z0-9_-]{1,63}. */
 int spec_check_id(const char *id, struct err *err);
 /* Fills what was left open (threads, batch, drop, title, target) into *spec, whose strings are
- * malloc'ed (protobuf-c), and refuses what can be seen to fail: paths that are not there, numbers
- * out of range, a preprocessing that does not parse. */
+ * malloc'ed (protobuf-c), and refuses what can be seen to fail: paths that are not there (of a job
+ * that refines another one none is read), numbers out of range, a preprocessing that does not
+ * parse. */
 int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err);
 /* The job's record: everything that rebuilds it. malloc'ed JSON. */
 char *spec_record(const char *id, const Hone__V1__JobSpec *spec, int64_t now_ms);

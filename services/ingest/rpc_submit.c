@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "hone/v1/tasks.pb-c.h"
-#include "services/ingest/ingest.h"
+#include "services/ingest/refine.h"
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -32,12 +32,11 @@ static int check_same(struct queue *q, const char *id, const void *spec, size_t 
     return err_set(err, ERR_ALREADY_EXISTS, "job %s: there is another one with this id", id);
 }
 
-static int create_job(struct front *f, struct queue *q, const char *id,
-                      const Hone__V1__JobSpec *spec, struct err *err)
+/* The first task, whose payload is the caller's: of a job that refines another one `from` is where
+ * that one stood, else NULL. */
+static int first_task(const Hone__V1__JobSpec *spec, Hone__V1__JobState *from,
+                      struct task_spec *ret, void **ret_payload, struct err *err)
 {
-    _cleanup_(freep) void *packed = NULL;
-    _cleanup_(freep) void *payload = NULL;
-    size_t packed_bytes = 0, payload_bytes = 0;
     Hone__V1__JobState state = HONE__V1__JOB_STATE__INIT;
     Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
     /* The budget stays with the job: stages give the same whatever time they are allowed. So does
@@ -47,10 +46,24 @@ static int create_job(struct front *f, struct queue *q, const char *id,
     timeless.space = (char *)"";
     state.version = 1;
     state.spec = &timeless;
-    task.state = &state;
+    task.state = from ? from : &state;
+    *ret = (struct task_spec){.queue = from ? "synthesizer" : "ingest",
+                              .kind = from ? "refine" : "prepare"};
+    int r = rpc_pack(&task.base, ret_payload, &ret->payload_bytes, err);
+    ret->payload = *ret_payload;
+    return r;
+}
+
+static int create_job(struct front *f, struct queue *q, const char *id,
+                      const Hone__V1__JobSpec *spec, Hone__V1__JobState *from, struct err *err)
+{
+    _cleanup_(freep) void *packed = NULL;
+    _cleanup_(freep) void *payload = NULL;
+    size_t packed_bytes = 0;
+    struct task_spec first;
     int r = rpc_pack(&spec->base, &packed, &packed_bytes, err);
     if (r == 0)
-        r = rpc_pack(&task.base, &payload, &payload_bytes, err);
+        r = first_task(spec, from, &first, &payload, err);
     if (r < 0)
         return r;
     struct job_info known = {0};
@@ -64,8 +77,6 @@ static int create_job(struct front *f, struct queue *q, const char *id,
     r = write_record(f, id, spec, err);
     if (r < 0)
         return err_wrap(err, "job %s", id);
-    struct task_spec first = {
-        .queue = "ingest", .kind = "prepare", .payload = payload, .payload_bytes = payload_bytes};
     r = queue_job_create(q, id, spec->title, packed, packed_bytes, &first, err);
     return r == -ERR_ALREADY_EXISTS ? check_same(q, id, packed, packed_bytes, err) : r;
 }
@@ -84,14 +95,18 @@ int front_submit(void *ctx, const struct rpc_call *call, const ProtobufCMessage 
     _cleanup_(message_freep) Hone__V1__JobSpec *spec = message_clone(submit->spec, err);
     if (!spec)
         return -ERR_RESOURCE_EXHAUSTED;
-    r = spec_complete(spec, front_target(f), err);
-    if (r < 0)
-        return r;
     struct queue *q = NULL;
-    r = front_queue_take(f, &q, err);
+    if (!*spec->refines)
+        r = spec_complete(spec, front_target(f), err);
+    if (r == 0)
+        r = front_queue_take(f, &q, err);
     if (r < 0)
         return r;
-    r = create_job(f, q, submit->job_id, spec, err);
+    _cleanup_(message_freep) Hone__V1__JobState *from = NULL;
+    if (*spec->refines)
+        r = refine_take(front_store(f), q, spec, &from, err);
+    if (r == 0)
+        r = create_job(f, q, submit->job_id, spec, from, err);
     front_queue_give(f, q);
     if (r < 0)
         return r;

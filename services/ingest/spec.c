@@ -15,12 +15,13 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/data/preprocess.h"
+#include "shared/work/goal.h"
 #include "shared/work/message.h"
-#include "shared/work/state.h"
 
 #define MAX_THREADS 1024
 #define MAX_BATCH 4096
 #define MAX_BUDGET_S (30.0 * 24 * 3600)
+#define MAX_US 3600e6
 #define MAX_PATH 4000
 #define MAX_TITLE 120
 #define MAX_SPACE 64
@@ -61,6 +62,13 @@ static int check_path(const char *path, const char *what, bool folder_too, struc
     return 0;
 }
 
+/* Of jobs that begin with files; who refines another one has what came of them. */
+static int check_paths(const Hone__V1__JobSpec *spec, struct err *err)
+{
+    int r = check_path(spec->model_path, "model", false, err);
+    return r < 0 ? r : check_path(spec->data_path, "data", true, err);
+}
+
 static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
 {
     if (spec->threads > MAX_THREADS)
@@ -74,6 +82,9 @@ static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
     if (!(spec->budget_s >= 0 && spec->budget_s <= MAX_BUDGET_S))
         return err_set(err, ERR_OUT_OF_RANGE, "budget: %g s is outside 0 to 30 days",
                        spec->budget_s);
+    if (!(spec->max_us >= 0 && spec->max_us <= MAX_US))
+        return err_set(err, ERR_OUT_OF_RANGE, "max-latency: %g us is outside 0 to an hour",
+                       spec->max_us);
     if ((unsigned)spec->objective > HONE__V1__OBJECTIVE__SIZE)
         return err_set(err, ERR_INVALID_ARGUMENT, "objective %d is not known",
                        (int)spec->objective);
@@ -136,16 +147,14 @@ int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err)
         return err_set(err, ERR_INVALID_ARGUMENT, "job spec of version %u; 1 is known here",
                        spec->version);
     if (!spec->has_max_drop) {
-        spec->max_drop = DEFAULT_DROP;
+        spec->max_drop = goal_turned(spec) ? GOAL_ANY_DROP : DEFAULT_DROP;
         spec->has_max_drop = true;
     }
     if (spec->threads == 0)
         spec->threads = 1;
     if (spec->batch == 0)
         spec->batch = 1;
-    int r = check_path(spec->model_path, "model", false, err);
-    if (r == 0)
-        r = check_path(spec->data_path, "data", true, err);
+    int r = *spec->refines ? 0 : check_paths(spec, err);
     if (r == 0)
         r = check_numbers(spec, err);
     if (r == 0 && !*spec->target)
@@ -178,6 +187,9 @@ char *spec_record(const char *id, const Hone__V1__JobSpec *s, int64_t now_ms)
     yyjson_mut_obj_add_str(doc, spec, "data_path", s->data_path);
     yyjson_mut_obj_add_str(doc, spec, "objective", objective_name(s->objective));
     yyjson_mut_obj_add_real(doc, spec, "max_drop", s->max_drop);
+    yyjson_mut_obj_add_real(doc, spec, "max_us", s->max_us);
+    yyjson_mut_obj_add_uint(doc, spec, "max_bytes", s->max_bytes);
+    yyjson_mut_obj_add_str(doc, spec, "refines", s->refines);
     yyjson_mut_obj_add_real(doc, spec, "budget_s", s->budget_s);
     yyjson_mut_obj_add_uint(doc, spec, "threads", s->threads);
     yyjson_mut_obj_add_uint(doc, spec, "batch", s->batch);

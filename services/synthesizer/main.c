@@ -8,6 +8,7 @@ int main(void)
         {.kind = "select", .handle = synthesizer_select, .version = 1},
         {.kind = "assemble", .handle = synthesizer_assemble, .version = 1, .memo = true},
         {.kind = "choose", .handle = synthesizer_choose, .version = 1},
+        {.kind = "refine", .handle = synthesizer_refine, .version = 1},
         {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
         {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
         {.kind = "promote", .handle = synthesizer_promote, .version = 1},

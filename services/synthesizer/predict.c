@@ -49,6 +49,16 @@ double predict_chance(double error, double limit, double deviation)
     return 0.5 * erfc((error - limit) / (deviation * sqrt(2)));
 }
 
+double predict_gain(double error, double best_error, double deviation)
+{
+    const double gain = best_error - error;
+    if (!(deviation > 0))
+        return fmax(gain, 0);
+    const double z = gain / deviation;
+    return gain * predict_chance(error, best_error, deviation) +
+           deviation * exp(-z * z / 2) / sqrt(2 * acos(-1));
+}
+
 double predict_worth(double chance, double cost, double best_cost)
 {
     return cost > 0 && cost < best_cost ? chance * log(best_cost / cost) : 0;

@@ -26,3 +26,8 @@ double predict_chance(double error, double limit, double deviation);
 /* What it is worth to train a student on: the chance that it keeps the limit times the logarithm of
  * how many times cheaper than the best network so far it is; 0 where it is not cheaper. */
 double predict_worth(double chance, double cost, double best_cost);
+
+/* By how much the error will be below that of the best network so far, on average, when it is
+ * counted as 0 where it is not: what training on is worth where costs have a limit. Deviation as
+ * above (expected improvement; Mockus, 1975). */
+double predict_gain(double error, double best_error, double deviation);

@@ -24,6 +24,34 @@ static int by_worth(const void *pa, const void *pb)
     return a->error != b->error ? (a->error < b->error ? -1 : 1) : 0;
 }
 
+/* Its last runs, RUNGS_MOST at most. */
+static struct learned learned_of(const job_student *s, double *epochs, double *errors)
+{
+    const size_t runs = s->n_accuracies < RUNGS_MOST ? s->n_accuracies : RUNGS_MOST;
+    const size_t skipped = s->n_accuracies - runs;
+    double sum = 0;
+    for (size_t k = 0; k < s->n_accuracies; k++) {
+        sum += s->epochs[k];
+        if (k < skipped)
+            continue;
+        epochs[k - skipped] = sum;
+        errors[k - skipped] = 1 - s->accuracies[k];
+    }
+    return (struct learned){(int)runs, epochs, errors};
+}
+
+/* chance: to keep the limit on the drop. */
+static double worth_of(const job_state *state, const job_student *s, double error, double chance,
+                       double deviation)
+{
+    const double cost = race_cost(state, s);
+    if (!goal_turned(state->spec))
+        return predict_worth(chance, cost, race_best_cost(state));
+    return goal_affordable(state->spec, cost)
+               ? chance * predict_gain(error, race_best_error(state), deviation)
+               : 0;
+}
+
 /* What each will reach when the rest of the time goes to it and as many others as `n`. */
 static int weigh(job_state *state, double seconds, int n_next, struct prospect *list, size_t n,
                  struct err *err)
@@ -33,14 +61,8 @@ static int weigh(job_state *state, double seconds, int n_next, struct prospect *
     if (!sums || !learned)
         return err_oom(err, "students");
     for (size_t i = 0; i < n; i++) {
-        const job_student *s = list[i].student;
-        double *epochs = sums + i * RUNGS_MOST * 2, *errors = epochs + RUNGS_MOST, sum = 0;
-        const size_t runs = s->n_accuracies < RUNGS_MOST ? s->n_accuracies : RUNGS_MOST;
-        for (size_t k = 0; k < runs; k++) {
-            epochs[k] = sum += s->epochs[k];
-            errors[k] = 1 - s->accuracies[k];
-        }
-        learned[i] = (struct learned){(int)runs, epochs, errors};
+        double *epochs = sums + i * RUNGS_MOST * 2;
+        learned[i] = learned_of(list[i].student, epochs, epochs + RUNGS_MOST);
     }
     const double exponent = predict_exponent(learned, (int)n), limit = race_error_limit(state);
     const double deviation = deviations[n_next > 1 ? 2 : n_next];
@@ -52,7 +74,7 @@ static int weigh(job_state *state, double seconds, int n_next, struct prospect *
             predict_error(&learned[i], exponent, so_far + fmin(more, RUNGS_MOST_EPOCHS));
         s->predicted = 1 - list[i].error;
         const double chance = predict_chance(list[i].error, limit, deviation);
-        list[i].worth = predict_worth(chance, race_cost(state, s), race_best_cost(state));
+        list[i].worth = worth_of(state, s, list[i].error, chance, deviation);
     }
     qsort(list, n, sizeof(*list), by_worth);
     return 0;
@@ -88,42 +110,61 @@ static int cut(struct work_task *task, job_state *state, const struct prospect *
     return rc;
 }
 
-int synthesizer_promote(struct work_task *task, struct work_output *out, struct err *err)
+int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+              bool *ret_begun, struct err *err)
 {
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
-    int rc = race_stage(task, &stage, err);
-    if (rc < 0)
-        return rc;
     job_state *state = stage->state;
     _cleanup_(freep) job_student **list = mem_calloc(state->n_students + 1, sizeof(*list));
     _cleanup_(freep) struct prospect *prospects =
         mem_calloc(state->n_students + 1, sizeof(*prospects));
-    if (!list || !prospects)
-        return err_oom(err, "students");
-    size_t n = race_active(state, list);
-    if ((size_t)task->task->n_results != n)
-        return err_set(err, ERR_INTERNAL, "promote: %d results of %zu students",
-                       task->task->n_results, n);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = students_take(task, (int)i, state, list[i], err);
-    if (rc == 0)
-        rc = race_keep_rate(task, state, err);
-    double seconds = 0;
-    bool begun = false;
-    if (rc == 0)
-        rc = race_seconds(task, state, &seconds, err);
-    n = race_active(state, list);
-    for (size_t i = 0; i < n; i++)
+    double seconds = 0, spent = 0;
+    *ret_begun = false;
+    int rc =
+        list && prospects ? race_seconds(task, state, &seconds, err) : err_oom(err, "students");
+    if (rc < 0)
+        return rc;
+    const size_t n = race_active(state, list);
+    for (size_t i = 0; i < n; i++) {
         prospects[i].student = list[i];
-    double spent = 0;
-    for (size_t i = 0; i < n; i++)
         spent = fmax(spent, list[i]->seconds);
+    }
     const struct rung next = rungs_next((int)state->rung, (int)n, seconds, spent);
-    if (rc == 0)
-        rc = weigh(state, fmax(seconds, 0), next.students, prospects, n, err);
+    rc = weigh(state, fmax(seconds, 0), next.students, prospects, n, err);
     if (rc == 0)
         rc = cut(task, state, prospects, n, next.students > 0 ? (size_t)next.students : n, err);
-    if (rc == 0 && next.students > 0)
-        rc = race_begin_rung(task, out, stage, next.seconds, &begun, err);
+    return rc == 0 && next.students > 0
+               ? race_begin_rung(task, out, stage, next.seconds, ret_begun, err)
+               : rc;
+}
+
+/* What those bring who learned in this rung. */
+static int take(struct work_task *task, job_state *state, struct err *err)
+{
+    int rc = 0, result = 0;
+    for (size_t i = 0; rc == 0 && i < state->n_students; i++) {
+        job_student *s = state->students[i];
+        if (!students_active(s) || s->rung != state->rung)
+            continue;
+        if (result == task->task->n_results)
+            return err_set(err, ERR_INTERNAL, "promote: only %d results", result);
+        rc = students_take(task, result++, state, s, err);
+    }
+    if (rc == 0 && result != task->task->n_results)
+        return err_set(err, ERR_INTERNAL, "promote: %d results of %d students",
+                       task->task->n_results, result);
+    return rc;
+}
+
+int synthesizer_promote(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    bool begun = false;
+    int rc = race_stage(task, &stage, err);
+    if (rc == 0)
+        rc = take(task, stage->state, err);
+    if (rc == 0)
+        rc = race_keep_rate(task, stage->state, err);
+    if (rc == 0)
+        rc = race_next(task, out, stage, &begun, err);
     return rc < 0 || begun ? rc : race_finish(out, stage, err);
 }

@@ -44,7 +44,9 @@ int race_keep_reserve(struct work_task *task, job_state *state, struct err *err)
 {
     double elapsed = 0, left = 0;
     int rc = state_time(task, &elapsed, &left, err);
-    state->reserve_s = 10 * ceil(fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S) / 10);
+    /* Of a job that was refined its own, which is known. */
+    state->reserve_s =
+        fmax(state->reserve_s, 10 * ceil(fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S) / 10));
     return rc;
 }
 
@@ -93,27 +95,14 @@ int race_keep_rate(struct work_task *task, const job_state *state, struct err *e
 
 /* ---- what to beat ---- */
 
-static bool by_size(const job_state *state)
-{
-    return state->spec->objective == HONE__V1__OBJECTIVE__SIZE;
-}
-
-static double cost_of(const job_state *state, const job_network *network)
-{
-    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
-    if (by_size(state))
-        return (double)network->bytes;
-    return t ? t->p50_us : INFINITY;
-}
-
 double race_cost(const job_state *state, const job_student *student)
 {
-    return by_size(state) ? SPACE_BYTES(student->parameters) : student->predicted_us;
+    return goal_cost(state->spec, student->predicted_us, SPACE_BYTES(student->parameters));
 }
 
 double race_original_cost(const job_state *state)
 {
-    return cost_of(state, state->baseline);
+    return goal_cost_of(state, state->baseline);
 }
 
 double race_best_cost(const job_state *state)
@@ -121,15 +110,31 @@ double race_best_cost(const job_state *state)
     double best = race_original_cost(state);
     for (size_t i = 0; i < state->n_finals; i++)
         if (state->finals[i]->within_limit)
-            best = fmin(best, cost_of(state, state->finals[i]));
+            best = fmin(best, goal_cost_of(state, state->finals[i]));
     return best;
+}
+
+/* On the test part. */
+static double original_error(const job_state *state)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
+    return 1 - (a ? a->value : 0);
+}
+
+double race_best_error(const job_state *state)
+{
+    double drop = 100;
+    for (size_t i = 0; i < state->n_finals; i++)
+        if (state->finals[i]->within_limit)
+            drop = fmin(drop, state_expected_drop(state, state->finals[i], &(double){0}));
+    return fmin(original_error(state) + drop / 100, 1);
 }
 
 double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
-    return 1 - (a ? a->value : 0) + state->spec->max_drop / 100 - 1.645 * sqrt(DISAGREEMENT / n);
+    return original_error(state) + state->spec->max_drop / 100 - 1.645 * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
@@ -137,61 +142,98 @@ double race_error_limit(const job_state *state)
 struct built {
     job_student *student;
     double cost;
-    bool keeps; /* the limit, as far as is known */
+    bool keeps;  /* the limits, as far as is known */
+    bool turned; /* costs have a limit: goal.h */
 };
 
-/* Those that keep the limit by their cost, then the others by their error. */
+/* Those that keep the limits by their cost, then the others by their error; by their error alone
+ * where costs have a limit. */
 static int by_promise(const void *pa, const void *pb)
 {
     const struct built *a = pa, *b = pb;
     if (a->keeps != b->keeps)
         return a->keeps ? -1 : 1;
-    const double x = a->keeps ? a->cost : students_error(a->student);
-    const double y = b->keeps ? b->cost : students_error(b->student);
+    const bool cheapest = a->keeps && !a->turned;
+    const double x = cheapest ? a->cost : students_error(a->student);
+    const double y = cheapest ? b->cost : students_error(b->student);
     return x != y ? (x < y ? -1 : 1) : strcmp(a->student->name, b->student->name);
+}
+
+/* One that was built before and has learned on since is another network. */
+static char *built_name(const job_student *student)
+{
+    return *student->built ? str_printf("%s-after-%u", student->name, student->rungs)
+                           : str_printf("%s", student->name);
 }
 
 static int ask_build(struct work_output *out, job_state *state, job_student *student,
                      struct err *err)
 {
     Hone__V1__BuildTask build = HONE__V1__BUILD_TASK__INIT;
+    _cleanup_(freep) char *name = built_name(student);
+    if (!name)
+        return err_oom(err, "a name");
     build.state = state;
-    build.name = student->name;
+    build.name = name;
     build.all_int8 = true;
     build.predicted_us = student->predicted_us;
     build.network = student->network;
     build.student = student;
-    return work_follow(out, "exporter", "build", &build.base, err);
+    int rc = work_follow(out, "exporter", "build", &build.base, err);
+    return rc == 0 ? message_set(&student->built, student->network, err) : rc;
 }
 
-/* Those of the last two rungs. */
+/* Learned in one of the last two rungs, or for a job before, and was not built since. */
+static bool is_ripe(const job_state *state, const job_student *s)
+{
+    return s->rungs > 0 && (s->rung == 0 || s->rung + 1 >= state->rung) &&
+           strcmp(s->built, s->network) != 0;
+}
+
 static size_t list_built(const job_state *state, struct built *list)
 {
     size_t n = 0;
     for (size_t i = 0; i < state->n_students; i++) {
         job_student *s = state->students[i];
-        if (s->rungs > 0 && s->rungs + 1 >= state->rung)
-            list[n++] = (struct built){s, race_cost(state, s),
-                                       students_error(s) <= race_error_limit(state)};
+        const double cost = race_cost(state, s);
+        if (is_ripe(state, s) && goal_affordable(state->spec, cost))
+            list[n++] = (struct built){.student = s,
+                                       .cost = cost,
+                                       .keeps = students_error(s) <= race_error_limit(state),
+                                       .turned = goal_turned(state->spec)};
     }
     qsort(list, n, sizeof(*list), by_promise);
     return n < MOST_BUILT ? n : MOST_BUILT;
 }
 
-int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. */
+static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool all,
+                      struct err *err)
 {
     job_state *state = stage->state;
     _cleanup_(freep) struct built *list = mem_calloc(state->n_students + 1, sizeof(*list));
     if (!list)
         return err_oom(err, "students");
-    const size_t n = list_built(state, list);
+    size_t n = list_built(state, list);
+    while (n > 0 && !all && !list[n - 1].keeps)
+        n--;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) /* given up for the rungs, not for the end */
         rc = message_set(&list[i].student->out, "", err);
-    state->redesigned = true;
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = ask_build(out, state, list[i].student, err);
     return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
+}
+
+int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    stage->state->redesigned = true;
+    return build_best(out, stage, true, err);
+}
+
+int race_resume(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    return build_best(out, stage, false, err);
 }
 
 /* ---- a rung ---- */
@@ -203,6 +245,17 @@ size_t race_active(const job_state *state, job_student **ret)
         if (students_active(state->students[i]))
             ret[n++] = state->students[i];
     return n;
+}
+
+/* Those who are to learn now: who never has, where there are any, for the others can be judged
+ * already. */
+static size_t list_learning(const job_state *state, job_student **list)
+{
+    size_t n = race_active(state, list), fresh = 0;
+    for (size_t i = 0; i < n; i++)
+        if (list[i]->rungs == 0)
+            list[fresh++] = list[i];
+    return fresh ? fresh : n;
 }
 
 static int tell_rung(struct work_task *task, const job_state *state, size_t n, int epochs,
@@ -230,7 +283,7 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
         rc = students_ends(task, state, &ends, err);
     if (rc < 0)
         return rc;
-    const size_t n = race_active(state, list);
+    const size_t n = list_learning(state, list);
     for (size_t i = 0; i < n; i++)
         epoch_s[i] = students_epoch_s(state, list[i], rate);
     const int epochs = rungs_epochs(seconds, epoch_s, (int)n);
@@ -240,8 +293,10 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
     state->rung++;
     rc = state_decide(state, err, "rung %u: %zu students, %d epochs each, about %.0f s",
                       state->rung, n, epochs, seconds);
-    for (size_t i = 0; rc == 0 && i < n; i++)
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        list[i]->rung = state->rung;
         rc = students_train(out, state, list[i], &ends, epochs, err);
+    }
     if (rc == 0)
         rc = tell_rung(task, state, n, epochs, seconds, err);
     return rc == 0 ? work_continue(out, "synthesizer", "promote", &stage->base, err) : rc;

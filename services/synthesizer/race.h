@@ -2,6 +2,7 @@
 /* The race of a job's students: time, what to beat, rungs, the end. See README.md in this folder.
  */
 #include "services/synthesizer/students.h"
+#include "shared/work/goal.h"
 
 /* The payload of its stages. */
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err);
@@ -17,24 +18,34 @@ int race_rate(struct work_task *task, double *ret, struct err *err);
 /* Takes down what this job measured, for jobs to come. */
 int race_keep_rate(struct work_task *task, const job_state *state, struct err *err);
 
-/* What the job wants little of: microseconds or, for the objective size, bytes. Of a student as
- * predicted; of the best network that keeps the limit, a final or else the original; of the
- * original. */
+/* Costs (goal_cost): of a student as predicted; of the cheapest network that keeps the limits, a
+ * final or else the original; of the original. */
 double race_cost(const job_state *state, const job_student *student);
 double race_best_cost(const job_state *state);
 double race_original_cost(const job_state *state);
 /* The error on samples that were not learned from which the limit on the drop allows: the
  * original's on the test part, and the limit less what the bound on the drop will add. */
 double race_error_limit(const job_state *state);
+/* The error on such samples that is expected of the final within the limits that loses least; 1
+ * where there is none. */
+double race_best_error(const job_state *state);
 
 /* The students that are still in it: pointers into the state; returns how many. */
 size_t race_active(const job_state *state, job_student **ret);
 
-/* Has all active students trained for `seconds` together, then "promote". *ret_begun: whether that
- * is enough for anything. */
+/* Has all active students trained for `seconds` together, then "promote"; where some of them were
+ * never trained, those alone. *ret_begun: whether that is enough for anything. */
 int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
                     double seconds, bool *ret_begun, struct err *err);
 
-/* The end: the best of the last two rungs are built; then the job goes on as with any candidates.
- */
+/* A rung is over, or there are only students who learned for a job before: who goes on? Has them
+ * trained, then "promote". *ret_begun: whether there is a further rung. */
+int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+              bool *ret_begun, struct err *err);
+
+/* The end: the best of the last two rungs, and of those who learned for a job before, are built;
+ * then the job goes on as with any candidates. */
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);
+/* Before a race with students who learned for a job before: those who keep the limits are built;
+ * the job goes on as with any candidates, to a first result. */
+int race_resume(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
@@ -13,6 +14,7 @@
 #define LEAST_TRAINING_S 30.0 /* below: not worth beginning */
 #define BEST_FACTOR 12.0      /* of the original's cost: the least that is enrolled */
 #define MOST_SHARE 0.8        /* of the best network so far: the most */
+#define LEAST_USED 0.4        /* of a limit on costs: the least that is enrolled */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
 #define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
@@ -134,6 +136,25 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
 
 /* ---- the stage enroll ---- */
 
+static bool is_known(const job_state *state, const char *design)
+{
+    for (size_t i = 0; i < state->n_students; i++)
+        if (strcmp(state->students[i]->design, design) == 0)
+            return true;
+    return false;
+}
+
+/* What the job counts as costs; those that it has already do not come twice. */
+static void set_costs(const job_state *state, struct space *space)
+{
+    for (int i = 0; i < space->n_students; i++) {
+        struct space_student *s = &space->students[i];
+        s->cost = !isfinite(s->us) || is_known(state, s->text)
+                      ? INFINITY
+                      : goal_cost(state->spec, s->us, SPACE_BYTES(s->parameters));
+    }
+}
+
 static int take_prices(struct work_task *task, const job_state *state, struct space *space,
                        struct err *err)
 {
@@ -148,6 +169,7 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
         return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
     space_price(space, result->us, result->floor_us,
                 state->spec->objective == HONE__V1__OBJECTIVE__SIZE);
+    set_costs(state, space);
     return 0;
 }
 
@@ -169,8 +191,9 @@ static int tell(struct work_task *task, job_state *state, const job_student *s, 
 static int choose_first(const job_state *state, const struct space *space, double seconds,
                         double mac_per_s, int *chosen, int *ret_found, double *ret_rung_s)
 {
-    const double most = MOST_SHARE * race_best_cost(state);
-    const double least = race_original_cost(state) / BEST_FACTOR;
+    const bool turned = goal_turned(state->spec);
+    const double most = turned ? 1 : MOST_SHARE * race_best_cost(state);
+    const double least = turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR;
     const struct rung_first *way;
     *ret_found = 0;
     for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
@@ -180,7 +203,8 @@ static int choose_first(const job_state *state, const struct space *space, doubl
             epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
                        mac_per_s;
         *ret_found = n > *ret_found ? n : *ret_found;
-        *ret_rung_s = seconds * (n > 1 ? way->share : 1); /* one alone races nobody */
+        /* one alone races nobody */
+        *ret_rung_s = seconds * (n > 1 || state->n_students > 0 ? way->share : 1);
         if (n > 0 && *ret_rung_s >= epoch_s * way->epochs)
             return n;
     }
@@ -198,12 +222,15 @@ static int enrol(struct work_task *task, job_state *state, const struct space *s
         return rc;
     int found;
     const int n = choose_first(state, space, seconds, rate, chosen, &found, ret_rung_s);
+    const double views = fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
+    state->views = (uint32_t)fmax(views, state->views);
     if (n == 0)
-        return found == 0 ? state_decide(state, err,
-                                         "redesign: no student is cheaper than the best network")
+        return found == 0 ? state_decide(state, err, "redesign: no %sstudent is %s",
+                                         state->n_students > 0 ? "further " : "",
+                                         goal_turned(state->spec) ? "within the limits"
+                                                                  : "cheaper than the best network")
                           : state_decide(state, err, "redesign: %.0f s of training are not enough",
                                          fmax(seconds, 0));
-    state->views = (uint32_t)fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     for (int i = 0; rc == 0 && i < n; i++) {
         rc = students_add(task, state, &space->students[chosen[i]], ends, err);
         if (rc == 0)
@@ -220,6 +247,7 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
     job_state *state = stage->state;
     struct design_ends ends;
     struct space space;
+    const size_t known = state->n_students;
     double seconds = 0, rung_s = 0;
     int rc = arena ? students_ends(task, state, &ends, err) : err_oom(err, "the redesign");
     if (rc == 0)
@@ -230,7 +258,10 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
         rc = race_seconds(task, state, &seconds, err);
     if (rc == 0)
         rc = enrol(task, state, &space, &ends, seconds, &rung_s, err);
-    return rc == 0 ? race_begin_rung(task, out, stage, rung_s, ret_begun, err) : rc;
+    if (rc < 0)
+        return rc;
+    return state->n_students > known ? race_begin_rung(task, out, stage, rung_s, ret_begun, err)
+                                     : race_next(task, out, stage, ret_begun, err);
 }
 
 int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)

@@ -18,7 +18,7 @@ struct rung rungs_next(int done, int active, double seconds, double spent)
         return (struct rung){0};
     const bool last = done + 1 == RUNGS_MOST;
     const int keep = last          ? (active >= 4 ? 2 : 1)
-                     : active >= 8 ? (active + 2) / 3
+                     : active >= 8 ? (active < 12 ? (active + 2) / 3 : 4)
                      : active >= 4 ? 2
                                    : 1;
     /* With nobody to be compared with, the rest of the time is its own. */

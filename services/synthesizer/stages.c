@@ -72,23 +72,13 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
 
 /* ---- choose ---- */
 
-static double objective_value(const job_state *state, const job_network *network)
-{
-    if (state->spec->objective == HONE__V1__OBJECTIVE__SIZE)
-        return (double)network->bytes;
-    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
-    if (!t)
-        return INFINITY;
-    return state->spec->objective == HONE__V1__OBJECTIVE__THROUGHPUT && t->images_per_s > 0
-               ? 1e6 / t->images_per_s
-               : t->p50_us;
-}
-
 /* Of a student the bound, which compares different samples, would ask too much: the proof on the
  * test part compares the same ones. */
 static bool promising(const job_state *state, const job_network *network)
 {
     double upper95;
+    if (!goal_affordable(state->spec, goal_cost_of(state, network)))
+        return false;
     const Hone__V1__Accuracy *a = state_accuracy(network, "search", "hone");
     if (*network->design && a && state->data->labels_usable)
         return 1 - a->value <= race_error_limit(state);
@@ -104,28 +94,36 @@ static bool nothing_promising(const job_state *state)
     return !any;
 }
 
-/* Networks in the order in which they are tried: those that keep the limit on the search part by
- * the objective, then the others by how little they drop. */
+/* Networks in the order in which they are tried: those that keep the limits on the search part by
+ * what the job wants of them, then the others by how little they drop; last those that break a
+ * limit on costs, by those. */
 struct ranked {
     const job_state *state;
     job_network *network;
 };
 
+static int class_of(const struct ranked *r)
+{
+    if (promising(r->state, r->network))
+        return 0;
+    return goal_affordable(r->state->spec, goal_cost_of(r->state, r->network)) ? 1 : 2;
+}
+
+static double key_of(const struct ranked *r, int class)
+{
+    double upper95;
+    return class == 0   ? goal_expected(r->state, r->network)
+           : class == 1 ? state_expected_drop(r->state, r->network, &upper95)
+                        : goal_cost_of(r->state, r->network);
+}
+
 static int by_rank(const void *pa, const void *pb)
 {
     const struct ranked *a = pa, *b = pb;
-    bool ok_a = promising(a->state, a->network), ok_b = promising(b->state, b->network);
-    if (ok_a != ok_b)
-        return ok_a ? -1 : 1;
-    double x, y;
-    if (ok_a) {
-        x = objective_value(a->state, a->network);
-        y = objective_value(b->state, b->network);
-    } else {
-        double upper95;
-        x = state_expected_drop(a->state, a->network, &upper95);
-        y = state_expected_drop(b->state, b->network, &upper95);
-    }
+    const int of_a = class_of(a), of_b = class_of(b);
+    if (of_a != of_b)
+        return of_a < of_b ? -1 : 1;
+    const double x = key_of(a, of_a), y = key_of(b, of_b);
     if (x != y)
         return x < y ? -1 : 1;
     return strcmp(a->network->name, b->network->name);
@@ -193,6 +191,11 @@ struct bar {
     double kl;    /* of the original's architecture: it must be gentler */
     double value; /* of those that were trained: it must score better on the search part */
 };
+/* By the finals that do not keep the limits, for who promises to; by all of them, for who does not.
+ */
+struct bars {
+    struct bar failed, all;
+};
 
 /* Whether it was too low for the network; where not, it is the network's now. */
 static bool raise_bar(struct bar *bar, const job_network *network)
@@ -236,28 +239,44 @@ static bool is_beaten(const job_state *state, const job_network *network)
 {
     for (size_t i = 0; i < state->n_finals; i++)
         if (state->finals[i]->within_limit &&
-            objective_value(state, state->finals[i]) <= objective_value(state, network))
+            goal_expected(state, state->finals[i]) <= goal_expected(state, network))
             return true;
     return false;
+}
+
+/* Whether it is worth a proof beside the finals so far; the bars are raised by it then. */
+static bool adds(const job_state *state, const job_network *network, struct bars *bars)
+{
+    const bool hopeful = promising(state, network);
+    if (is_final(state, network) || is_beaten(state, network))
+        return false;
+    if (goal_turned(state->spec)) /* the next best, in case that the proof says otherwise */
+        return hopeful || state->n_finals == 0;
+    if (!raise_bar(hopeful ? &bars->failed : &bars->all, network))
+        return false;
+    raise_bar(hopeful ? &bars->all : &bars->failed, network);
+    return true;
 }
 
 /* At most `most` beside those that an earlier round proved, which stay. */
 static int pick_finals(job_state *state, int most, struct err *err)
 {
     _cleanup_(freep) struct ranked *ranked = mem_calloc(state->n_candidates + 1, sizeof(*ranked));
-    struct bar bar = {.kl = INFINITY, .value = -INFINITY};
+    struct bars bars = {{INFINITY, -INFINITY}, {INFINITY, -INFINITY}};
     size_t n = 0;
     if (!ranked)
         return err_oom(err, "the finals");
-    for (size_t i = 0; i < state->n_finals; i++)
-        raise_bar(&bar, state->finals[i]);
+    for (size_t i = 0; i < state->n_finals; i++) {
+        raise_bar(&bars.all, state->finals[i]);
+        if (!state->finals[i]->within_limit)
+            raise_bar(&bars.failed, state->finals[i]);
+    }
     ranked[n++] = (struct ranked){state, state->plain_int8};
     for (size_t i = 0; i < state->n_candidates; i++)
         ranked[n++] = (struct ranked){state, state->candidates[i]};
     qsort(ranked, n, sizeof(*ranked), by_rank);
     for (size_t i = 0; i < n && most > 0; i++) {
-        if (is_final(state, ranked[i].network) || is_beaten(state, ranked[i].network) ||
-            !raise_bar(&bar, ranked[i].network))
+        if (!adds(state, ranked[i].network, &bars))
             continue;
         int r = add_final(state, ranked[i].network, err);
         if (r < 0)
@@ -340,8 +359,8 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
         r = check_model(task, stage->state, err);
     bool again = false;
     const bool after_redesign = r == 0 && stage->state->redesigned;
-    if (r == 0 && !after_redesign && nothing_promising(stage->state) &&
-        ++stage->state->n_rounds < MAX_ROUNDS)
+    if (r == 0 && !after_redesign && !goal_turned(stage->state->spec) &&
+        nothing_promising(stage->state) && ++stage->state->n_rounds < MAX_ROUNDS)
         r = propose_gentler(task, out, stage->state, &again, err);
     if (r < 0 || again)
         return r;

@@ -10,6 +10,8 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
 /* Continuation of that measurement: picks the finals, has them proved and measured again. */
 int synthesizer_choose(struct work_task *task, struct work_output *out, struct err *err);
 
+/* First task of a job that refines another one: goes on where that one stood. */
+int synthesizer_refine(struct work_task *task, struct work_output *out, struct err *err);
 /* Where the job redesigns: has the pieces of students priced. */
 int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of the prices: enrols students and begins the first rung. */

@@ -161,6 +161,23 @@ int str_parse_duration(const char *text, int64_t *ret_seconds, struct err *err)
     return 0;
 }
 
+int str_parse_micros(const char *text, double *ret_us, struct err *err)
+{
+    static const struct {
+        const char *name;
+        double us;
+    } units[] = {{"us", 1}, {"ms", 1e3}, {"s", 1e6}};
+    double value = 0;
+    const char *end = "";
+    if (parse_double(text, &value, &end) == 0 && value >= 0)
+        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+            if (strcmp(end, units[i].name) == 0 && value * units[i].us < 1e15) {
+                *ret_us = value * units[i].us;
+                return 0;
+            }
+    return err_set(err, ERR_INVALID_ARGUMENT, "'%s' is no time such as 200us, 1.5ms or 2s", text);
+}
+
 int str_parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
 {
     double value = 0;

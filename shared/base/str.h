@@ -30,6 +30,8 @@ int str_parse_i64(const char *text, int64_t min, int64_t max, int64_t *ret_value
 int str_parse_f64(const char *text, double *ret_value, struct err *err);
 /* "90s", "15m", "2h", "1h30m", plain seconds. */
 int str_parse_duration(const char *text, int64_t *ret_seconds, struct err *err);
+/* "200us", "1.5ms", "2s": a time that is short; the unit must be there. */
+int str_parse_micros(const char *text, double *ret_us, struct err *err);
 /* "300K", "4M", "2G" (powers of 1024), plain bytes. */
 int str_parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err);
 

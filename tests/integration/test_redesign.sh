@@ -1,6 +1,6 @@
 #!/bin/bash
 # The redesign through the command line, with real parts: students are designed, priced, trained,
-# built and proved within the budget; a job that is cancelled leaves the best it had.
+# built and proved within the budget; a job that refines this one begins with what it learned.
 source "$(dirname "$0")/lib.sh"
 export HONE_HOME=$work/home
 export HONE_MEASURE_SECONDS=0.3 # no figure is judged here
@@ -43,5 +43,34 @@ x = [x for x in r["results"] if x["file"] == sys.argv[2]][0]
 print(e, x["value"])
 sys.exit(0 if abs(e["value"] - x["value"]) < 1e-9 else 1)
 PY' - "$hone" "$work/out" "$demo/data"
+
+# ---- a job that refines this one ----
+job=$(python3 -c 'import json,sys; print(json.loads(open(sys.argv[1]).readline())["job"])' \
+    "$work/job.jsonl")
+check "a job can begin where this one ended" \
+    "$hone" refine "$job" --max-drop 20 --budget 60s --out "$work/refined" --json
+refined=$work/refined/result.json
+[[ -f $refined ]] || { echo "# no result of the refinement"; echo "1..$n"; exit 1; }
+check "it has the students of the first, and what they learned" \
+    python3 - "$result" "$refined" <<'PY'
+import json, sys
+old, new = (json.load(open(path)) for path in sys.argv[1:])
+later = {s["name"]: s for s in new["students"]}
+for s in old["students"]:
+    t = later[s["name"]]
+    assert t["design"] == s["design"], t
+    assert t["rungs"][:len(s["rungs"])] == s["rungs"], t
+    assert t["seconds"] >= s["seconds"], t
+PY
+check "it says what it saved" json "$refined" \
+    "(s := r['saved'])['job'] == '$job' and s['training_s'] > 0 and s['prepared_s'] > 0"
+check "its limit decides" json "$refined" \
+    'r["limit"]["max_drop_points"] == 20 and all(
+         x["within_limit"] == (x["drop_upper95_points"] <= 20) for x in r["results"])'
+check "where the original keeps a limit on time it stays" \
+    bash -c '"$1" refine "$2" --max-latency 10s --budget 1s --out "$3" >"$3.txt"; code=$?
+             cat "$3.txt"; [[ $code == 3 ]] && grep -q "saved: .* that job $2 had spent" "$3.txt"' \
+    - "$hone" "$job" "$work/slow"
+check "an unknown job is named" fails 1 "j0b" "$hone" refine j0b --out "$work/none"
 echo "1..$n"
 exit $((failed > 0))

@@ -241,6 +241,19 @@ static void what_was_reused_is_named(void **state)
     free(s.text);
 }
 
+static void what_a_refinement_takes_over_is_shown(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(&s.screen, "{\"type\":\"refines\",\"job\":\"1abc\",\"students\":3,"
+                            "\"training_s\":125,\"prepared_s\":40}");
+    end(&s);
+    assert_shown(&s, "1abc");
+    assert_shown(&s, "3 students after 2 m 05 s of training");
+    free(s.text);
+}
+
 static void control_characters_do_not_reach_the_terminal(void **state)
 {
     (void)state;
@@ -312,6 +325,37 @@ static void a_network_that_is_slower_or_outside_the_limit_is_no_gain(void **stat
     assert_false(gain);
 }
 
+static void what_a_refinement_saved_stands_below_the_table(void **state)
+{
+    (void)state;
+    bool gain = false;
+    _cleanup_(freep) char *text =
+        table_of("{" BASE ",\"results\":[],\"saved\":{\"job\":\"1abc\",\"seconds\":165,"
+                 "\"training_s\":125,\"prepared_s\":40,\"students\":1}}",
+                 &gain);
+    assert_non_null(strstr(text, "saved: 2 m 45 s that job 1abc had spent: 2 m 05 s of training 1 "
+                                 "student, 40.0 s from its submission to its first result"));
+    _cleanup_(freep) char *none = table_of("{" BASE ",\"results\":[]}", &gain);
+    assert_null(strstr(none, "saved"));
+}
+
+/* Small enough is what was asked for, however slow. */
+static void within_a_limit_on_costs_the_choice_is_the_gain(void **state)
+{
+    (void)state;
+    bool gain = false;
+    _cleanup_(freep) char *small = table_of(
+        "{" BASE ",\"limit\":{\"max_bytes\":9},\"results\":[{\"name\":\"c\",\"speedup_fp32\":0.9,"
+        "\"within_limit\":true}]}",
+        &gain);
+    assert_true(gain);
+    _cleanup_(freep) char *none =
+        table_of("{\"chosen\":\"baseline\",\"limit\":{\"max_us\":9},\"results\":[{\"name\":\"c\","
+                 "\"speedup_fp32\":2,\"within_limit\":true}]}",
+                 &gain);
+    assert_false(gain);
+}
+
 static void a_result_with_nothing_in_it_is_printed_with_dashes(void **state)
 {
     (void)state;
@@ -338,9 +382,12 @@ int main(void)
         cmocka_unit_test(a_result_of_a_job_that_goes_on_is_shown),
         cmocka_unit_test(an_event_of_a_type_not_known_is_shown_as_it_stands),
         cmocka_unit_test(what_was_reused_is_named),
+        cmocka_unit_test(what_a_refinement_takes_over_is_shown),
         cmocka_unit_test(control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(the_table_has_a_row_for_each_network),
         cmocka_unit_test(a_network_that_is_slower_or_outside_the_limit_is_no_gain),
+        cmocka_unit_test(what_a_refinement_saved_stands_below_the_table),
+        cmocka_unit_test(within_a_limit_on_costs_the_choice_is_the_gain),
         cmocka_unit_test(a_result_with_nothing_in_it_is_printed_with_dashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

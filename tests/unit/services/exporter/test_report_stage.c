@@ -199,6 +199,7 @@ static void finals_that_were_proved_before_stand_beside_students(void **state)
     stage_accuracy(job->finals[1], "test", 0.90, 0.1, 2);
     job->finals[0]->within_limit = true;
     job->finals[0]->drop_upper95_points = 0.5;
+    job->finals[1]->drop_upper95_points = 2.3;
     static const char *const names[] = {"student-1", "student-2"};
     for (int i = 0; i < 2; i++) {
         job_network *n = stage_network(names[i], "conv:16 head");
@@ -240,6 +241,160 @@ static void a_state_that_is_whole_needs_no_results(void **state)
     assert_non_null(strstr(text, "CPU of the profile"));
 }
 
+/* ---- jobs that refine others ---- */
+
+/* From the first result on, and with the time that this took. */
+static void who_refines_the_job_finds_where_it_stands(void **state)
+{
+    (void)state;
+    begin_with("precision,students", 3600);
+    stage_age(&stage, 50);
+    first_results();
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_non_null(record);
+    assert_int_equal(record->version, 1);
+    assert_string_equal(record->asked->space, "precision,students");
+    assert_int_equal(record->state->n_finals, 2);
+    assert_true(record->state->finals[0]->within_limit);
+    assert_false(record->state->finals[1]->within_limit);
+    assert_true(state_proved(record->state->plain_int8));
+    assert_true(record->prepared_s >= 50 && record->prepared_s < 1000);
+
+    stage_age(&stage, 2000);
+    const double first = record->prepared_s;
+    Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
+    STAGE_OK(so_far_put_state(stage.store, "J1", record->state, &asked, 2000, err));
+    message_free(record);
+    record = NULL;
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_true(record->prepared_s == first);
+}
+
+/* What it took over serves the next, too. */
+static void who_refines_a_refined_job_saves_as_much(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
+    Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
+    job->taken = message_new(&hone__v1__taken__descriptor, NULL);
+    job->taken->prepared_s = 77;
+    STAGE_OK(so_far_put_state(stage.store, "J1", job, &asked, 5, err));
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_true(record->prepared_s == 77);
+}
+
+static void another_versions_record_is_not_read(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    Hone__V1__JobRecord *record = NULL, other = HONE__V1__JOB_RECORD__INIT;
+    Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes = 0;
+    other.version = 2;
+    other.state = job;
+    other.asked = &asked;
+    STAGE_OK(message_pack(&other, &data, &bytes, err));
+    STAGE_OK(store_record_put(stage.store, "jobs/J1/state", data, bytes, err));
+    assert_int_equal(so_far_get_state(stage.store, "J1", &record, NULL), -ERR_FAILED_PRECONDITION);
+    assert_null(record);
+}
+
+/* The job is done with two finals: 40 us and at most 0.5 points, 30 us and at most 2.3. */
+static void done(void)
+{
+    begin_with("", 0);
+    job->redesigned = true;
+    stage_accuracy(job->plain_int8, "test", 0.917, 0.1, 0.3);
+    stage_accuracy(job->finals[0], "test", 0.918, 0.1, 0.2);
+    stage_accuracy(job->finals[1], "test", 0.90, 0.1, 2);
+    job->finals[0]->drop_points = 0.2;
+    job->finals[0]->drop_upper95_points = 0.5;
+    job->finals[1]->drop_points = 2;
+    job->finals[1]->drop_upper95_points = 2.3;
+    job->finals[1]->timings[0]->p50_us = 30;
+    job->taken = message_new(&hone__v1__taken__descriptor, NULL);
+    STAGE_OK(message_set(&job->taken->job, "J0", err));
+    job->taken->prepared_s = 40;
+    job->taken->training_s = 200.25;
+    job->taken->students = 2;
+}
+
+/* The verdict and result.json under these limits; the caller's. */
+static char *reported(double max_drop, double max_us, uint64_t max_bytes, char **ret_json)
+{
+    done();
+    job->spec->max_drop = max_drop;
+    job->spec->max_us = max_us;
+    job->spec->max_bytes = max_bytes;
+    STAGE_OK(report(err));
+    Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    *ret_json = text_of(result, 1);
+    char *verdict = strdup(result->verdict);
+    message_free(result);
+    return verdict;
+}
+
+static void limits_decide_what_is_chosen(void **state)
+{
+    (void)state;
+    static const struct {
+        double max_drop, max_us;
+        uint64_t max_bytes;
+        const char *chosen, *verdict;
+    } cases[] = {
+        {1, 0, 0, "candidate-1", "2.50x faster"},
+        {20, 0, 0, "candidate-2", "3.33x faster"},
+        {100, 45, 0, "candidate-1",
+         "Of the networks within 45 us candidate-1 loses least: 2.50x faster"},
+        {100, 35, 0, "candidate-2", "Of the networks within 35 us candidate-2 loses least: 3.33x"},
+        {1, 35, 0, "baseline",
+         "No network stayed within 1.00 points and 35 us and was better than the original: the "
+         "original stays. The closest, candidate-2, takes 30 us"},
+        {100, 5, 0, "baseline", "The closest, candidate-2, takes 30 us and 1.0 KB, is 3.33x"},
+        /* it loses nothing, and keeps the limit */
+        {100, 200, 0, "baseline", "The original is within 200 us itself, and nothing loses less: "},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char *json = NULL, said[64];
+        char *verdict = reported(cases[i].max_drop, cases[i].max_us, cases[i].max_bytes, &json);
+        snprintf(said, sizeof(said), "\"chosen\": \"%s\"", cases[i].chosen);
+        if (!strstr(json, said) || !strstr(verdict, cases[i].verdict))
+            fail_msg("case %zu: %s", i, verdict);
+        assert_non_null(strstr(json, cases[i].max_drop == 100 ? "\"max_drop_points\": null"
+                                                              : "\"max_drop_points\": "));
+        assert_int_equal(strstr(json, "\"max_us\"") != NULL, cases[i].max_us > 0);
+        free(json);
+        free(verdict);
+        if (i + 1 < sizeof(cases) / sizeof(cases[0]))
+            end(NULL);
+    }
+}
+
+static void what_was_saved_is_said(void **state)
+{
+    (void)state;
+    char *json = NULL;
+    _cleanup_(freep) char *verdict = reported(1, 0, 0, &json);
+    _cleanup_(freep) char *text = json;
+    assert_non_null(strstr(text, "\"seconds\": 240.3"));
+    assert_non_null(strstr(text, "\"training_s\": 200.3"));
+    assert_non_null(strstr(text, "\"prepared_s\": 40.0"));
+    assert_non_null(strstr(text, "\"students\": 2"));
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    _cleanup_(freep) char *html = text_of(result, 2);
+    assert_non_null(strstr(html, "Refines job J0, whose work was not done again: "));
+    assert_non_null(strstr(html, "training 2 students"));
+    assert_non_null(strstr(html, "hone refine JOB --max-drop 1<"));
+}
+
 static void results_that_are_missing_are_an_error(void **state)
 {
     (void)state;
@@ -261,6 +416,11 @@ int main(void)
         TEST(a_budget_that_is_over_ends_the_job),
         TEST(finals_that_were_proved_before_stand_beside_students),
         TEST(a_state_that_is_whole_needs_no_results),
+        TEST(who_refines_the_job_finds_where_it_stands),
+        TEST(who_refines_a_refined_job_saves_as_much),
+        TEST(another_versions_record_is_not_read),
+        TEST(limits_decide_what_is_chosen),
+        TEST(what_was_saved_is_said),
         TEST(results_that_are_missing_are_an_error),
     };
     return cmocka_run_group_tests_name("report stage", tests, NULL, NULL);

@@ -306,6 +306,177 @@ static void a_submit_without_spec_or_usable_id_is_refused(void **state)
     assert_int_equal(submit("../x", &spec, NULL), -ERR_INVALID_ARGUMENT);
 }
 
+/* ---- jobs that refine others ---- */
+
+/* "A1" has a result: a final, and what it was asked. */
+static void finish(const char *id, uint32_t version)
+{
+    Hone__V1__JobState reached = HONE__V1__JOB_STATE__INIT;
+    Hone__V1__JobRecord record = HONE__V1__JOB_RECORD__INIT;
+    Hone__V1__JobSpec spec = good_spec(), inner = HONE__V1__JOB_SPEC__INIT;
+    _cleanup_(store_closep) struct store *store = NULL;
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    char path[64];
+    static char gone[] = "/no/such/file.onnx", title[] = "tiny net", target[] = "cpu:test",
+                space[] = "precision,students", artifact[] = "0123";
+    spec.model_path = gone;
+    spec.data_path = gone;
+    spec.title = title;
+    spec.target = target;
+    spec.space = space;
+    spec.batch = 1;
+    spec.seed = 3;
+    spec.max_drop = 0.5;
+    spec.has_max_drop = true;
+    spec.budget_s = 600;
+    inner.max_drop = 0.5;
+    inner.threads = 2;
+    reached.version = 1;
+    reached.spec = &inner;
+    reached.network = artifact;
+    record.version = version;
+    record.state = &reached;
+    record.asked = &spec;
+    record.prepared_s = 44;
+    snprintf(path, sizeof(path), "jobs/%s/state", id);
+    assert_int_equal(store_open(store_url, &store, NULL), 0);
+    assert_int_equal(rpc_pack(&record.base, &packed, &bytes, NULL), 0);
+    assert_int_equal(store_record_put(store, path, packed, bytes, NULL), 0);
+}
+
+static Hone__V1__JobSpec refinement(char *of)
+{
+    Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
+    spec.version = 1;
+    spec.refines = of;
+    return spec;
+}
+
+/* Its first task's payload; the caller's. */
+static Hone__V1__StageTask *first_of_refined(void)
+{
+    static const char *const queues[] = {"synthesizer"};
+    _cleanup_(queue_closep) struct queue *q = own_queue();
+    _cleanup_(task_freep) struct task *task = NULL;
+    Hone__V1__StageTask *stage = NULL;
+    assert_int_equal(queue_claim(q, queues, 1, "test", LONG_MS, 1000, &task, NULL), 0);
+    assert_non_null(task);
+    assert_string_equal(task->kind, "refine");
+    assert_int_equal(rpc_unpack(&hone__v1__stage_task__descriptor, task->payload,
+                                task->payload_bytes, (ProtobufCMessage **)&stage, NULL),
+                     0);
+    return stage;
+}
+
+/* Neither model nor data are read again: they may be gone. */
+static void a_job_can_begin_where_another_one_stood(void **state)
+{
+    (void)state;
+    static char a1[] = "A1";
+    Hone__V1__JobSpec spec = refinement(a1);
+    struct err err = {0};
+    spec.budget_s = 60;
+    finish("A1", 1);
+    if (submit("A2", &spec, &err) < 0)
+        fail_msg("%s", err.message);
+    _cleanup_(rpc_message_freep) Hone__V1__StageTask *stage = first_of_refined();
+    assert_string_equal(stage->state->network, "0123");
+    assert_string_equal(stage->state->taken->job, "A1");
+    assert_true(stage->state->taken->prepared_s == 44);
+    assert_true(stage->state->spec->max_drop == 0.5);
+    assert_true(stage->state->spec->budget_s == 0);
+    assert_string_equal(stage->state->spec->space, "precision,students");
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    assert_int_equal(get("A2", &view, NULL), 0);
+    assert_string_equal(view->title, "tiny net");
+    assert_string_equal(view->spec->model_path, "/no/such/file.onnx");
+    assert_int_equal(view->spec->threads, 2);
+    assert_int_equal(view->spec->seed, 3);
+    assert_true(view->spec->budget_s == 60);
+    assert_int_equal(submit("A2", &spec, &err), 0); /* the same again */
+}
+
+/* All limits are given anew, or none is. */
+static void limits_that_are_given_replace_those_before(void **state)
+{
+    (void)state;
+    static const struct {
+        double max_drop, max_us; /* below 0: not given */
+        double want_drop;
+    } cases[] = {{-1, 0, 0.5}, {20, 0, 20}, {-1, 200, 100}, {2, 200, 2}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        static char a1[] = "A1";
+        char id[8];
+        Hone__V1__JobSpec spec = refinement(a1);
+        finish("A1", 1);
+        spec.has_max_drop = cases[i].max_drop >= 0;
+        spec.max_drop = spec.has_max_drop ? cases[i].max_drop : 0;
+        spec.max_us = cases[i].max_us;
+        snprintf(id, sizeof(id), "B%zu", i);
+        assert_int_equal(submit(id, &spec, NULL), 0);
+        _cleanup_(rpc_message_freep) Hone__V1__StageTask *stage = first_of_refined();
+        assert_true(stage->state->spec->max_drop == cases[i].want_drop);
+        assert_true(stage->state->spec->max_us == cases[i].max_us);
+    }
+}
+
+static char no_job[] = "A9", no_id[] = "../A1", other_target[] = "cpu:other";
+SPOIL(unknown_job, s->refines = no_job)
+SPOIL(odd_job, s->refines = no_id)
+SPOIL(another_model, s->model_path = model)
+SPOIL(another_target, s->target = other_target)
+SPOIL(more_threads, s->threads = 7)
+SPOIL(more_samples, s->batch = 7)
+SPOIL(another_seed, s->seed = 7)
+SPOIL(another_objective, s->objective = HONE__V1__OBJECTIVE__SIZE)
+SPOIL(negative_latency, s->max_us = -1)
+SPOIL(nan_latency, s->max_us = __builtin_nan(""))
+
+static void what_cannot_be_refined_is_refused_by_name(void **state)
+{
+    (void)state;
+    static char a1[] = "A1";
+    static const struct bad bads[] = {
+        {"A9", ERR_NOT_FOUND, unknown_job},
+        {"is no job id", ERR_INVALID_ARGUMENT, odd_job},
+        {"model cannot be another one than that of job A1", ERR_INVALID_ARGUMENT, another_model},
+        {"target cannot", ERR_INVALID_ARGUMENT, another_target},
+        {"threads cannot", ERR_INVALID_ARGUMENT, more_threads},
+        {"batch cannot", ERR_INVALID_ARGUMENT, more_samples},
+        {"seed cannot", ERR_INVALID_ARGUMENT, another_seed},
+        {"objective cannot", ERR_INVALID_ARGUMENT, another_objective},
+        {"max-latency", ERR_OUT_OF_RANGE, negative_latency},
+        {"max-latency", ERR_OUT_OF_RANGE, nan_latency},
+        {"max-drop", ERR_OUT_OF_RANGE, large_drop},
+        {"wieghts", ERR_INVALID_ARGUMENT, space_of_something},
+    };
+    finish("A1", 1);
+    for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
+        Hone__V1__JobSpec spec = refinement(a1);
+        struct err err = {0};
+        bads[i].spoil(&spec);
+        int r = submit("A2", &spec, &err);
+        if (r != -bads[i].code || !strstr(err.message, bads[i].words))
+            fail_msg("%s: %d %s", bads[i].words, r, err.message);
+    }
+    assert_int_equal(get("A2", &(Hone__V1__JobView *){NULL}, NULL), -ERR_NOT_FOUND);
+}
+
+static void a_job_without_a_result_cannot_be_refined(void **state)
+{
+    (void)state;
+    static char a1[] = "A1";
+    Hone__V1__JobSpec spec = refinement(a1);
+    struct err err = {0};
+    submit_good("A1");
+    assert_int_equal(submit("A2", &spec, &err), -ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "job A1 has no result yet"));
+    finish("A1", 2);
+    assert_int_equal(submit("A2", &spec, &err), -ERR_FAILED_PRECONDITION);
+    assert_non_null(strstr(err.message, "another version"));
+}
+
 /* ---- get, list, cancel ---- */
 
 static void get_gives_spec_and_state(void **state)
@@ -569,6 +740,10 @@ int main(void)
         TEST(another_job_does_not_take_an_id_that_is_taken),
         TEST(what_cannot_work_is_refused_by_name),
         TEST(a_submit_without_spec_or_usable_id_is_refused),
+        TEST(a_job_can_begin_where_another_one_stood),
+        TEST(limits_that_are_given_replace_those_before),
+        TEST(what_cannot_be_refined_is_refused_by_name),
+        TEST(a_job_without_a_result_cannot_be_refined),
         TEST(get_gives_spec_and_state),
         TEST(a_job_that_is_not_there_is_not_found_by_any_call),
         TEST(list_gives_the_newest_first_and_no_more_than_asked),

@@ -143,6 +143,52 @@ static void nobody_is_proved_for_nothing(void **state)
     assert_int_equal(count("prove"), 1 + 1); /* and plain int8, which is no final */
 }
 
+/* Other limits than when they were proved: what keeps them now leaves room for what is faster. */
+static void a_looser_limit_has_faster_networks_proved(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = stage_state();
+    s->redesigned = true;
+    s->spec->max_drop = 20;
+    candidate(s, "student-1", "a", 10, 0.918, 1, 7);
+    final(s, s->candidates[0]);
+    s->finals[0]->within_limit = true;
+    candidate(s, "student-2", "b", 5, 0.85, 1, 14);
+    candidate(s, "student-3", "c", 2, 0.60, 1, 39); /* loses too much, and more than a final */
+    _cleanup_(message_freep) job_state *after =
+        choose(s, (const char *const[]){"student-1", "student-2", NULL});
+}
+
+static void within_a_limit_on_costs_who_loses_least_is_proved(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = stage_state();
+    s->redesigned = true;
+    s->spec->max_drop = 100;
+    s->spec->max_us = 20;
+    candidate(s, "student-1", "a", 19, 0.915, 1, 7);
+    candidate(s, "student-2", "b", 5, 0.85, 1, 14);
+    candidate(s, "student-3", "c", 21, 0.92, 1, 7); /* too slow */
+    candidate(s, "student-4", "d", 18, 0.80, 1, 7);
+    final(s, s->candidates[1]);
+    s->finals[0]->within_limit = true;
+    _cleanup_(message_freep) job_state *after =
+        choose(s, (const char *const[]){"student-2", "student-1", NULL});
+}
+
+/* A job has a final, whatever its limits. */
+static void where_nothing_keeps_a_limit_on_costs_the_cheapest_is_proved(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = stage_state();
+    s->redesigned = true;
+    s->spec->max_drop = 100;
+    s->spec->max_us = 1;
+    candidate(s, "student-1", "a", 19, 0.915, 1, 7);
+    candidate(s, "student-2", "b", 5, 0.85, 1, 14);
+    _cleanup_(message_freep) job_state *after = choose(s, (const char *const[]){"student-2", NULL});
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
 int main(void)
@@ -153,6 +199,9 @@ int main(void)
         TEST(a_further_student_must_be_more_accurate),
         TEST(finals_of_the_round_before_stay),
         TEST(nobody_is_proved_for_nothing),
+        TEST(a_looser_limit_has_faster_networks_proved),
+        TEST(within_a_limit_on_costs_who_loses_least_is_proved),
+        TEST(where_nothing_keeps_a_limit_on_costs_the_cheapest_is_proved),
     };
     return cmocka_run_group_tests_name("choose", tests, NULL, NULL);
 }

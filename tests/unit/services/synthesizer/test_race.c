@@ -157,6 +157,26 @@ static void chances_and_worth(void **state)
     assert_true(predict_worth(0.5, 100, 200) < predict_worth(1, 200 / 1.5, 200));
 }
 
+/* What is expected to be no better may turn out to be, but not by much. */
+static void a_gain_is_weighed_by_its_chance(void **state)
+{
+    (void)state;
+    near(predict_gain(0.05, 0.08, 0), 0.03);
+    near(predict_gain(0.09, 0.08, 0), 0);
+    near(predict_gain(0.08, 0.08, 0.01), 0.01 / sqrt(2 * acos(-1)));
+    assert_true(fabs(predict_gain(0.02, 0.08, 0.01) - 0.06) < 1e-6);
+    assert_true(predict_gain(0.09, 0.08, 0.01) > 0);
+    assert_true(predict_gain(0.09, 0.08, 0.01) < predict_gain(0.085, 0.08, 0.01));
+}
+
+/* Those of a job before may be many: no more go on for that. */
+static void many_that_come_are_no_more_that_go_on(void **state)
+{
+    (void)state;
+    assert_int_equal(rungs_next(1, 12, 1000, 10).students, 4);
+    assert_int_equal(rungs_next(1, 30, 1000, 10).students, 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +188,8 @@ int main(void)
         cmocka_unit_test(a_power_law_is_found_and_carried_on),
         cmocka_unit_test(without_knowledge_the_usual_exponent_is_taken),
         cmocka_unit_test(chances_and_worth),
+        cmocka_unit_test(a_gain_is_weighed_by_its_chance),
+        cmocka_unit_test(many_that_come_are_no_more_that_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

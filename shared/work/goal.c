@@ -1,0 +1,74 @@
+#include "shared/work/goal.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "shared/base/str.h"
+
+bool goal_turned(const Hone__V1__JobSpec *spec)
+{
+    return spec->max_us > 0 || spec->max_bytes > 0;
+}
+
+double goal_cost(const Hone__V1__JobSpec *spec, double us, double bytes)
+{
+    if (!goal_turned(spec))
+        return spec->objective == HONE__V1__OBJECTIVE__SIZE ? bytes : us;
+    const double of_us = spec->max_us > 0 ? us / spec->max_us : 0;
+    const double of_bytes = spec->max_bytes > 0 ? bytes / (double)spec->max_bytes : 0;
+    return fmax(of_us, of_bytes);
+}
+
+double goal_cost_of(const job_state *state, const job_network *network)
+{
+    /* The latency for throughput too: all run in as many streams. */
+    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
+    return goal_cost(state->spec, t ? t->p50_us : INFINITY, (double)network->bytes);
+}
+
+bool goal_affordable(const Hone__V1__JobSpec *spec, double cost)
+{
+    return !goal_turned(spec) || cost <= 1;
+}
+
+bool goal_kept(const job_state *state, const job_network *network)
+{
+    return state_proved(network) && network->drop_upper95_points <= state->spec->max_drop &&
+           goal_affordable(state->spec, goal_cost_of(state, network));
+}
+
+void goal_judge(job_state *state)
+{
+    for (size_t i = 0; i < state->n_finals; i++)
+        state->finals[i]->within_limit = goal_kept(state, state->finals[i]);
+}
+
+double goal_value(const job_state *state, const job_network *network)
+{
+    if (!goal_turned(state->spec))
+        return goal_cost_of(state, network);
+    return network == state->baseline ? 0 : network->drop_upper95_points;
+}
+
+double goal_expected(const job_state *state, const job_network *network)
+{
+    double upper95;
+    return goal_turned(state->spec) ? state_expected_drop(state, network, &upper95)
+                                    : goal_cost_of(state, network);
+}
+
+const char *goal_text(const Hone__V1__JobSpec *spec, char text[GOAL_TEXT_BYTES])
+{
+    char drop[32] = "", us[32] = "", bytes[32] = "";
+    if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
+        snprintf(drop, sizeof(drop), "%.2f points", spec->max_drop);
+    if (spec->max_us > 0)
+        snprintf(us, sizeof(us), "%s%.6g %s", *drop ? " and " : "",
+                 spec->max_us < 10000 ? spec->max_us : spec->max_us / 1000,
+                 spec->max_us < 10000 ? "us" : "ms");
+    if (spec->max_bytes > 0)
+        str_bytes((double)spec->max_bytes, bytes);
+    snprintf(text, GOAL_TEXT_BYTES, "within %s%s%s%s", drop, us,
+             *bytes && (*drop || *us) ? " and " : "", bytes);
+    return text;
+}
