@@ -137,21 +137,23 @@ int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTa
                : rc;
 }
 
+static bool learned_now(const job_state *state, const job_student *student)
+{
+    return students_active(student) && student->rung == state->rung;
+}
+
 /* What those bring who learned in this rung. */
 static int take(struct work_task *task, job_state *state, struct err *err)
 {
-    int rc = 0, result = 0;
-    for (size_t i = 0; rc == 0 && i < state->n_students; i++) {
-        job_student *s = state->students[i];
-        if (!students_active(s) || s->rung != state->rung)
-            continue;
-        if (result == task->task->n_results)
-            return err_set(err, ERR_INTERNAL, "promote: only %d results", result);
-        rc = students_take(task, result++, state, s, err);
-    }
-    if (rc == 0 && result != task->task->n_results)
+    int rc = 0, n = 0, result = 0;
+    for (size_t i = 0; i < state->n_students; i++)
+        n += learned_now(state, state->students[i]);
+    if (n != task->task->n_results)
         return err_set(err, ERR_INTERNAL, "promote: %d results of %d students",
-                       task->task->n_results, result);
+                       task->task->n_results, n);
+    for (size_t i = 0; rc == 0 && i < state->n_students; i++)
+        if (learned_now(state, state->students[i]))
+            rc = students_take(task, result++, state, state->students[i], err);
     return rc;
 }
 

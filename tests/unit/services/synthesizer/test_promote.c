@@ -49,6 +49,7 @@ static job_student *add(job_state *s, double us, uint32_t rungs, double value)
     student->predicted_us = us;
     student->macs = MACS;
     student->rungs = rungs;
+    student->rung = rungs + 1; /* it learned in the one that is over */
     student->seconds = rungs * EPOCHS * EPOCH_S;
     for (uint32_t i = 0; i < rungs; i++) {
         STAGE_OK(message_append_f64(&student->accuracies, &student->n_accuracies, value, err));
@@ -60,7 +61,9 @@ static job_student *add(job_state *s, double us, uint32_t rungs, double value)
 
 static void add_out(job_state *s, double us, uint32_t rungs, double value, const char *why)
 {
-    STAGE_OK(message_set(&add(s, us, rungs, value)->out, why, err));
+    job_student *student = add(s, us, rungs, value);
+    student->rung = rungs;
+    STAGE_OK(message_set(&student->out, why, err));
 }
 
 /* The next of the group: a network of this name, right on `value` (NULL: nobody looked). */
