@@ -277,8 +277,8 @@ def main():
                         help="release (default), clang, asan, tsan, coverage")
     parser.add_argument("--list", action="store_true", help="show the test programs and end")
     parser.add_argument("--build-only", action="store_true", help="build everything and end")
-    parser.add_argument("--timeout", type=float, default=300, metavar="S",
-                        help="seconds that one program may take (300)")
+    parser.add_argument("--timeout", type=float, default=600, metavar="S",
+                        help="seconds that one program may take (600)")
     parser.add_argument("--jobs", "-j", type=int, default=os.cpu_count(), metavar="N",
                         help="unit tests at once (one per core)")
     parser.add_argument("--seconds", type=int, default=60, metavar="S",
