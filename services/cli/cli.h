@@ -50,6 +50,14 @@ struct cli_option {
 #define CLI_OPTION_JSON(p)                                                                         \
     {.name = "json", .kind = CLI_FLAG, .to = (p), .help = "print JSON instead of text"}
 
+#define CLI_OPTION_JSON_EVENTS(p)                                                                  \
+    {.name = "json", .kind = CLI_FLAG, .to = (p), .help = "print one JSON object per event"}
+#define CLI_OPTION_FORCE(p)                                                                        \
+    {.name = "force",                                                                              \
+     .kind = CLI_FLAG,                                                                             \
+     .to = (p),                                                                                    \
+     .help = "write into a folder that holds other files"}
+
 struct cli_command {
     const char *name;
     const char *usage;    /* behind the name: "MODEL --data DATA [OPTION]..." */

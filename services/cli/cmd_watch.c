@@ -10,7 +10,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
     const char *home_flag = NULL, *args[1] = {NULL};
     bool json = false;
     const struct cli_option options[] = {
-        {.name = "json", .kind = CLI_FLAG, .to = &json, .help = "print one JSON object per event"},
+        CLI_OPTION_JSON_EVENTS(&json),
         CLI_OPTION_HOME(&home_flag),
         CLI_OPTIONS_END,
     };

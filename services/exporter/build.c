@@ -218,15 +218,6 @@ static int export(struct build *b, struct graph **ret, struct err *err)
 
 /* ---- scoring ---- */
 
-static int64_t argmax(const float *row, int64_t width)
-{
-    int64_t top = 0;
-    for (int64_t k = 1; k < width; k++)
-        if (row[k] > row[top])
-            top = k;
-    return top;
-}
-
 /* Without labels the original is right by definition. */
 static int add_drop(const struct logits *original, const float *logits, const int32_t *labels,
                     Hone__V1__Accuracy *accuracy, struct err *err)
@@ -237,10 +228,10 @@ static int add_drop(const struct logits *original, const float *logits, const in
     if (!was || !is)
         return err_oom(err, "a score");
     for (int64_t i = 0; i < n; i++) {
-        const int64_t old_top = argmax(original->rows + i * width, width);
+        const int64_t old_top = infer_top(original->rows + i * width, width);
         const int64_t truth = labels ? labels[i] : old_top;
         was[i] = old_top == truth;
-        is[i] = argmax(logits + i * width, width) == truth;
+        is[i] = infer_top(logits + i * width, width) == truth;
     }
     struct paired_drop drop;
     infer_paired_drop(was, is, n, &drop);

@@ -72,15 +72,6 @@ static int proof_open(struct proof *p, struct err *err)
     return r;
 }
 
-static int argmax(const float *row, int64_t width)
-{
-    int64_t top = 0;
-    for (int64_t k = 1; k < width; k++)
-        if (row[k] > row[top])
-            top = k;
-    return (int)top;
-}
-
 /* Without labels the original is right by definition. */
 static int compare_with_original(const struct proof *p, const float *logits,
                                  Hone__V1__Accuracy *accuracy, struct err *err)
@@ -90,8 +81,8 @@ static int compare_with_original(const struct proof *p, const float *logits,
     if (!parent || !child)
         return err_oom(err, "the proof");
     for (int64_t i = 0; i < p->view.n; i++) {
-        int old_top = argmax(p->original.rows + i * p->width, p->width);
-        int new_top = argmax(logits + i * p->width, p->width);
+        int old_top = infer_top(p->original.rows + i * p->width, p->width);
+        int new_top = infer_top(logits + i * p->width, p->width);
         int truth = p->labels ? p->labels[i] : old_top;
         parent[i] = old_top == truth;
         child[i] = new_top == truth;

@@ -52,6 +52,16 @@ void report_us(struct strbuf *out, double us)
         strbuf_printf(out, us >= 100 ? "%.0f &micro;s" : "%.1f &micro;s", us);
 }
 
+void report_us_cell(struct strbuf *out, double us)
+{
+    strbuf_add(out, "<td>");
+    if (us > 0)
+        report_us(out, us);
+    else
+        strbuf_add(out, "&ndash;");
+    strbuf_add(out, "</td>");
+}
+
 static const char *title_of(const struct report *r)
 {
     if (!r->asked || !*r->asked->model_path)
@@ -119,16 +129,6 @@ static void add_head(const struct report *r, struct strbuf *out)
 
 /* ---- the table of results ---- */
 
-static void add_us_cell(struct strbuf *out, double us)
-{
-    strbuf_add(out, "<td>");
-    if (us > 0)
-        report_us(out, us);
-    else
-        strbuf_add(out, "&ndash;");
-    strbuf_add(out, "</td>");
-}
-
 static void add_ratio_cell(struct strbuf *out, double ratio)
 {
     if (ratio > 0)
@@ -154,8 +154,8 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     char bytes[32];
     strbuf_add(out, n == r->chosen ? "<tr class=chosen>" : "<tr>");
     report_tagged(out, "<td>", name, "</td>");
-    add_us_cell(out, t ? t->p50_us : 0);
-    add_us_cell(out, t ? t->p90_us : 0);
+    report_us_cell(out, t ? t->p50_us : 0);
+    report_us_cell(out, t ? t->p90_us : 0);
     add_ratio_cell(out, report_speedup(r, n, r->state->baseline, "hone"));
     add_ratio_cell(out, report_speedup(r, n, r->state->plain_int8, "hone"));
     add_percent_cell(out, accuracy);
@@ -169,7 +169,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     else
         strbuf_add(out, "<td>&ndash;</td><td>&ndash;</td>");
     strbuf_printf(out, "<td>%s</td>", str_bytes((double)n->bytes, bytes));
-    add_us_cell(out, peer ? peer->p50_us : 0);
+    report_us_cell(out, peer ? peer->p50_us : 0);
     add_percent_cell(out, state_accuracy(n, "test", "onnxruntime"));
     strbuf_add(out, "</tr>");
 }

@@ -192,14 +192,6 @@ static int take_machine(struct report_inputs *in, struct err *err)
 
 /* ---- what the state names ---- */
 
-static bool among(char *const *names, size_t n, const char *name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return false;
-}
-
 static int read_one(struct work_task *task, const char *name, struct report_inputs *in,
                     struct err *err)
 {
@@ -212,18 +204,14 @@ static int read_one(struct work_task *task, const char *name, struct report_inpu
     return r;
 }
 
-/* The curves of what was trained on the way; of a student the last, which goes on from those
- * before. */
+/* The curves of students: of each the last run, which goes on from those before. */
 static int read_trained(struct work_task *task, const job_state *state, struct report_inputs *in,
                         struct err *err)
 {
     int r = 0;
-    for (size_t i = 0; r == 0 && i < state->n_trained; i++)
-        r = read_one(task, state->trained[i], in, err);
     for (size_t i = 0; r == 0 && i < state->n_students; i++) {
         const Hone__V1__Student *s = state->students[i];
-        if (s->n_trained > 0 &&
-            !among(state->trained, state->n_trained, s->trained[s->n_trained - 1]))
+        if (s->n_trained > 0)
             r = read_one(task, s->trained[s->n_trained - 1], in, err);
     }
     return r;

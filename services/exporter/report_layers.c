@@ -147,12 +147,7 @@ static void add_stage_row(const char *size, const struct architecture_stage *was
 {
     report_tagged(out, "<tr><td>", size, "</td>");
     add_stage(was, out);
-    strbuf_add(out, "<td>");
-    if (us > 0)
-        report_us(out, us);
-    else
-        strbuf_add(out, "&ndash;");
-    strbuf_add(out, "</td>");
+    report_us_cell(out, us);
     add_stage(is, out);
     strbuf_add(out, "</tr>");
 }

@@ -11,6 +11,7 @@ void report_escaped(struct strbuf *out, const char *text);
 void report_tagged(struct strbuf *out, const char *open, const char *text, const char *close);
 /* A time as people read it. */
 void report_us(struct strbuf *out, double us);
+void report_us_cell(struct strbuf *out, double us); /* of a table; 0: a dash */
 /* Whether there is accuracy to speak of, or agreement only. */
 bool report_labelled(const struct report *report);
 

@@ -196,13 +196,13 @@ int infer_run(const struct graph *g, const struct infer_options *options, int64_
 
 /* ---- metrics ---- */
 
-static int64_t argmax(const float *x, int64_t n)
+int32_t infer_top(const float *row, int64_t width)
 {
     int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best])
+    for (int64_t i = 1; i < width; i++)
+        if (row[i] > row[best])
             best = i;
-    return best;
+    return (int32_t)best;
 }
 
 static bool is_distribution(const float *x, int64_t n)
@@ -224,7 +224,7 @@ static void log_probabilities(const float *x, int64_t n, double *ret)
             ret[i] = log((double)x[i]);
         return;
     }
-    double top = (double)x[argmax(x, n)], sum = 0;
+    double top = (double)x[infer_top(x, n)], sum = 0;
     for (int64_t i = 0; i < n; i++)
         sum += exp((double)x[i] - top);
     for (int64_t i = 0; i < n; i++)
@@ -256,14 +256,14 @@ void infer_metrics(const float *logits, const float *reference, const int32_t *l
     double kl = 0, confidence = 0;
     for (int64_t i = 0; i < n; i++) {
         const float *row = logits + i * width;
-        int64_t top = argmax(row, width);
+        int64_t top = infer_top(row, width);
         log_probabilities(row, width, own);
         confidence += exp(own[top]);
         if (labels)
             right += top == labels[i];
         if (!reference)
             continue;
-        same += top == argmax(reference + i * width, width);
+        same += top == infer_top(reference + i * width, width);
         log_probabilities(reference + i * width, width, theirs);
         kl += divergence(theirs, own, width);
     }

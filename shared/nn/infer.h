@@ -28,6 +28,9 @@ int infer_run(const struct graph *g, const struct infer_options *options, int64_
 int infer_output_width(const struct graph *g, int64_t *ret, struct err *err);
 
 /* ---- what the outputs say; logits: [n, width] ---- */
+/* The answer of a row: the index of its largest number, the first of equal ones. */
+int32_t infer_top(const float *row, int64_t width);
+
 struct infer_metrics {
     int64_t n;
     double top1;       /* share of samples whose argmax is the label; NAN without labels */

@@ -38,15 +38,6 @@ static int answers(const struct graph *g, struct sample_view *view,
     return 0;
 }
 
-static int32_t top_of(const float *x, int64_t n)
-{
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return (int32_t)best;
-}
-
 static int tops(const struct train_judge *judge, struct sample_view *view,
                 const struct infer_options *options, int32_t **ret, struct err *err)
 {
@@ -61,7 +52,7 @@ static int tops(const struct train_judge *judge, struct sample_view *view,
     if (!right)
         return err_oom(err, "evaluation");
     for (int64_t i = 0; i < view->n; i++)
-        right[i] = top_of(logits + i * width, width);
+        right[i] = infer_top(logits + i * width, width);
     *ret = right;
     return 0;
 }

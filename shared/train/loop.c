@@ -268,15 +268,6 @@ static int restore(struct run *r, struct err *err)
 
 /* ---- one step ---- */
 
-static int argmax(const float *x, int64_t n)
-{
-    int64_t best = 0;
-    for (int64_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return (int)best;
-}
-
 /* Sample i of the batch, k of the slice. */
 static double sample_features(struct run *r, int lane, int64_t i, int64_t k,
                               const float *const *outputs, float *const *gradients)
@@ -304,7 +295,7 @@ static bool has_answers(const struct run *r)
 
 static int right_answer(const struct run *r, const struct loss_target *t)
 {
-    return r->metric != JUDGE_TOP1 && t->teacher ? argmax(t->teacher, r->loss.width) : t->label;
+    return r->metric != JUDGE_TOP1 && t->teacher ? infer_top(t->teacher, r->loss.width) : t->label;
 }
 
 /* The loss of a slice, on the lane's thread. */
@@ -327,7 +318,7 @@ static int slice_loss(void *ctx, int lane, int64_t first, int64_t count,
         const float *logits = outputs[0] + k * width;
         r->losses[i] = loss_sample(&r->loss, &t, logits, 1 / (double)r->options->batch,
                                    gradients[0] + k * width, r->lanes[lane].spare);
-        r->hits[i] = argmax(logits, width) == right_answer(r, &t);
+        r->hits[i] = infer_top(logits, width) == right_answer(r, &t);
         if (!r->features)
             continue;
         r->feature_losses[i] = sample_features(r, lane, i, k, outputs, gradients);
