@@ -267,7 +267,7 @@ int synthesizer_select(struct work_task *task, struct work_output *out, struct e
     if (r == 0)
         r = load_profile(task, state, &profile, err);
     if (r == 0)
-        r = state_best_event(task, state->plain_int8, total_us(profile, "int8"),
+        r = state_best_event(task, state, state->plain_int8, total_us(profile, "int8"),
                              total_us(profile, "fp32"), true, err);
     if (r == 0)
         r = affordable(task, state, budget_candidates, MAX_PROPOSED, "candidates", &most, err);

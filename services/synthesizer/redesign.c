@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
@@ -196,6 +197,10 @@ static int choose_first(const job_state *state, const struct space *space, doubl
     const double least = turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR;
     const struct rung_first *way;
     *ret_found = 0;
+    if (spec_without(state->spec, "race")) {
+        *ret_rung_s = seconds;
+        return *ret_found = ablate_enrol(state, space, most, least, chosen);
+    }
     for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
         const int n = space_enrol(space, most, least, way->students, chosen);
         double epoch_s = 0;

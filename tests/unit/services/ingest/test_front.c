@@ -252,12 +252,21 @@ SPOIL(negative_drop, (s->max_drop = -1, s->has_max_drop = true))
 SPOIL(nan_drop, (s->max_drop = __builtin_nan(""), s->has_max_drop = true))
 SPOIL(large_drop, (s->max_drop = 101, s->has_max_drop = true))
 SPOIL(negative_budget, s->budget_s = -1)
+SPOIL(sure_of_nothing, s->confidence = 0.2)
+SPOIL(sure_of_all, s->confidence = 1)
+SPOIL(nan_confidence, s->confidence = __builtin_nan(""))
+SPOIL(negative_latency, s->max_us = -1)
+SPOIL(nan_latency, s->max_us = __builtin_nan(""))
+SPOIL(no_time_at_all, s->max_us = 1e-3)
+SPOIL(hardly_a_byte, s->max_bytes = 3)
 SPOIL(no_such_objective, s->objective = (Hone__V1__Objective)9)
 SPOIL(odd_target, s->target = odd)
 SPOIL(nonsense_preprocess, s->preprocess = nonsense)
 SPOIL(space_of_something, s->space = odd_space)
 SPOIL(space_without_precision, s->space = no_precision)
 SPOIL(space_with_an_end, s->space = open_space)
+static char odd_without[] = "teacher,everything";
+SPOIL(without_everything, s->without = odd_without)
 SPOIL(endless_title, s->title = long_title)
 
 static void what_cannot_work_is_refused_by_name(void **state)
@@ -277,6 +286,13 @@ static void what_cannot_work_is_refused_by_name(void **state)
         {"max-drop", ERR_OUT_OF_RANGE, nan_drop},
         {"max-drop", ERR_OUT_OF_RANGE, large_drop},
         {"budget", ERR_OUT_OF_RANGE, negative_budget},
+        {"confidence: 20 % is outside", ERR_OUT_OF_RANGE, sure_of_nothing},
+        {"confidence", ERR_OUT_OF_RANGE, sure_of_all},
+        {"confidence", ERR_OUT_OF_RANGE, nan_confidence},
+        {"max-latency", ERR_OUT_OF_RANGE, negative_latency},
+        {"max-latency", ERR_OUT_OF_RANGE, nan_latency},
+        {"max-latency: 0.001 us is outside", ERR_OUT_OF_RANGE, no_time_at_all},
+        {"max-bytes: no network has as little as 3 bytes", ERR_OUT_OF_RANGE, hardly_a_byte},
         {"objective", ERR_INVALID_ARGUMENT, no_such_objective},
         {"target", ERR_INVALID_ARGUMENT, odd_target},
         {"preprocess", ERR_INVALID_ARGUMENT, nonsense_preprocess},
@@ -284,6 +300,7 @@ static void what_cannot_work_is_refused_by_name(void **state)
         {"wieghts", ERR_INVALID_ARGUMENT, space_of_something},
         {"precision must be in it", ERR_INVALID_ARGUMENT, space_without_precision},
         {"space 'precision,'", ERR_INVALID_ARGUMENT, space_with_an_end},
+        {"not a list of teacher, cache, race", ERR_INVALID_ARGUMENT, without_everything},
     };
     memset(long_title, 't', sizeof(long_title) - 1);
     for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
@@ -430,8 +447,6 @@ SPOIL(more_threads, s->threads = 7)
 SPOIL(more_samples, s->batch = 7)
 SPOIL(another_seed, s->seed = 7)
 SPOIL(another_objective, s->objective = HONE__V1__OBJECTIVE__SIZE)
-SPOIL(negative_latency, s->max_us = -1)
-SPOIL(nan_latency, s->max_us = __builtin_nan(""))
 
 static void what_cannot_be_refined_is_refused_by_name(void **state)
 {
