@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/enrol.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
