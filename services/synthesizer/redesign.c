@@ -198,29 +198,6 @@ static struct enrolment enrolment_of(const job_state *state, double seconds, dou
                                      const struct forecast *forecast)
 {
     const bool turned = goal_turned(state->spec);
-<<<<<<< HEAD
-    const double most = turned ? 1 : MOST_SHARE * race_best_cost(state);
-    const double least = turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR;
-    const struct rung_first *way;
-    *ret_found = 0;
-    if (spec_without(state->spec, "race")) {
-        *ret_rung_s = seconds;
-        return *ret_found = ablate_enrol(state, space, most, least, chosen);
-    }
-    for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
-        const int n = space_enrol(space, most, least, way->students, chosen);
-        double epoch_s = 0;
-        for (int k = 0; k < n; k++)
-            epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
-                       mac_per_s;
-        *ret_found = n > *ret_found ? n : *ret_found;
-        /* one alone races nobody */
-        *ret_rung_s = seconds * (n > 1 || state->n_students > 0 ? way->share : 1);
-        if (n > 0 && *ret_rung_s >= epoch_s * way->epochs)
-            return n;
-    }
-    return 0;
-=======
     return (struct enrolment){.turned = turned,
                               .most_cost = turned ? 1 : MOST_SHARE * race_best_cost(state),
                               .least_cost =
@@ -228,7 +205,6 @@ static struct enrolment enrolment_of(const job_state *state, double seconds, dou
                               .error_limit = turned ? forecast->reference : race_error_limit(state),
                               .samples_macs = FINAL_SHARE * seconds * mac_per_s / 3,
                               .seed = state->spec->seed};
->>>>>>> main
 }
 
 /* Who begins. */
