@@ -113,7 +113,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .kind = CLI_TEXT,
          .to = &q.without,
          .help = "for ablations: what is left out of teacher, cache, race"},
-        SUBMIT_OPTIONS(&q.ask, "1.0; none beside limits on time or size", "all", "the whole job",
+        SUBMIT_OPTIONS(&q.ask, "1.0; any beside other limits", "all", "the whole job",
                        "hone-out/MODEL"),
         CLI_OPTIONS_END,
     };

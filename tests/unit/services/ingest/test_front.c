@@ -17,6 +17,7 @@
 #include "services/ingest/ingest.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
+#include "shared/base/pool.h"
 #include "shared/base/str.h"
 #include "shared/work/so_far.h"
 #include "tests/support/redis.h"
@@ -159,6 +160,46 @@ static void a_job_is_created_with_its_first_task_and_its_record(void **state)
     assert_string_equal(yyjson_get_str(yyjson_obj_get(spec, "model_path")), model);
     assert_int_equal(yyjson_get_int(yyjson_obj_get(spec, "threads")), 2);
     yyjson_doc_free(doc);
+}
+
+/* What the job was asked for once it is completed; the caller's. */
+static Hone__V1__JobSpec *completed(const char *id, Hone__V1__JobSpec *spec)
+{
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    assert_int_equal(submit(id, spec, NULL), 0);
+    assert_int_equal(get(id, &view, NULL), 0);
+    Hone__V1__JobSpec *asked = view->spec;
+    view->spec = NULL;
+    return asked;
+}
+
+static void throughput_is_that_of_all_processors_in_large_batches(void **state)
+{
+    (void)state;
+    Hone__V1__JobSpec spec = good_spec();
+    spec.objective = HONE__V1__OBJECTIVE__THROUGHPUT;
+    spec.threads = 0;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *usual = completed("A1", &spec);
+    assert_int_equal(usual->threads, pool_cpus());
+    assert_int_equal(usual->batch, 64);
+    spec.threads = 3;
+    spec.batch = 5;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *given = completed("A2", &spec);
+    assert_int_equal(given->threads, 3);
+    assert_int_equal(given->batch, 5);
+}
+
+static void beside_limits_on_costs_the_drop_has_none_unless_it_is_given(void **state)
+{
+    (void)state;
+    Hone__V1__JobSpec spec = good_spec();
+    spec.max_us = 200;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *any = completed("A1", &spec);
+    assert_true(any->max_drop == 100);
+    spec.has_max_drop = true;
+    spec.max_drop = 2;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *both = completed("A2", &spec);
+    assert_true(both->max_drop == 2);
 }
 
 static void two_jobs_with_the_same_inputs_have_the_same_first_payload(void **state)
@@ -749,6 +790,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_job_is_created_with_its_first_task_and_its_record),
+        TEST(throughput_is_that_of_all_processors_in_large_batches),
+        TEST(beside_limits_on_costs_the_drop_has_none_unless_it_is_given),
         TEST(two_jobs_with_the_same_inputs_have_the_same_first_payload),
         TEST(what_may_change_stays_with_the_job),
         TEST(the_same_submit_again_gives_the_same_job),
