@@ -8,16 +8,22 @@ import engines
 from packed import Packed
 
 CALIBRATION = 300  # samples of the training part, for NNCF
+NOISE = 1.5
 BATCHES = (8, 64, 256)  # of which the peers have their best
+
+
+def load(path):
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
 
 
 class Subject:
     """What is compared: the original, the result in `out`, the data as packed by the job."""
 
-    def __init__(self, model, job, taken):
-        with open(os.path.join(job.out, "manifest.json"), encoding="utf-8") as f:
-            manifest = json.load(f)
-        sha, result = manifest["inputs"]["data_sha256"], taken["result"]
+    def __init__(self, model, job):
+        manifest, result = (load(os.path.join(job.out, name))
+                            for name in ("manifest.json", "result.json"))
+        sha = manifest["inputs"]["data_sha256"]
         path = os.path.join(job.home, "artifacts", "objects", sha[:2], sha)
         self.data = Packed(path, manifest["inputs"]["preprocess"])
         self.model, self.result = model, os.path.join(job.out, "model.onnx")
@@ -35,6 +41,11 @@ class Subject:
         return tops, None if wanted is None else float(np.mean(np.asarray(tops) == wanted))
 
 
+def noisy(times):
+    """Engines whose 90th percentile is far above their median: something else was running."""
+    return sorted(k for k, v in times.items() if v["p90_us"] > NOISE * v["p50_us"])
+
+
 def latency(subject, args):
     """One thread, batch 1, 90th percentiles."""
     shape = (1, *subject.shape)
@@ -45,6 +56,7 @@ def latency(subject, args):
             engines.OpenVino("openvino fp32", subject.model, shape), int8]
     row = {"engines": engines.interleaved(runs, args.rounds, args.seconds),
            "versions": versions(runs)}
+    row["noisy"] = noisy(row["engines"])
     p90 = {k: v["p90_us"] for k, v in row["engines"].items()}
     row["fp32"] = min(p90["onnxruntime fp32"], p90["openvino fp32"]) / p90["hone result"]
     row["int8"] = p90["openvino int8"] / p90["hone result"]
@@ -71,6 +83,7 @@ def throughput(subject, args):
     images = {r.name: 1e6 * r.batch / times[r.name]["p50_us"] for r in runs}
     row = {"images_per_s": {k: round(v, 1) for k, v in images.items()}, "threads": threads,
            "batch": batch, "versions": versions(runs)}
+    row["noisy"] = noisy(times)
     best = max((k for k in images if not k.startswith("hone")), key=images.get)
     row["best_peer"], row["images"] = best, images["hone result"] / images[best]
     return row

@@ -46,24 +46,33 @@ def run(name, seed, args, folder):
     label = table.name_of(name, seed, args.job_options)
     path = os.path.join(folder, label + ".json")
     job = Job(PROGRAM, os.path.join(folder, label))
+    model = os.path.join(DATA, "models", case.model)
     if args.again:
         job.forget()
-    elif os.path.exists(path):
+    elif os.path.exists(path) and not args.measure:
         print(f"{label}: done already (--again repeats it)")
         return
-    model = os.path.join(DATA, "models", case.model)
-    data = os.path.join(DATA, case.data)
-    options = [*case.options.split(), "--seed", str(seed), *args.job_options.split()]
     print(f"{label}: {case.text}", flush=True)
-    taken = job.run(os.path.realpath(model), os.path.realpath(data), options,
-                    budget_s(options) / 2 if case.stopped else 0)
-    row = row_of(name, seed, dict(taken))
+    if args.measure:
+        row = read(path)
+    else:
+        options = [*case.options.split(), "--seed", str(seed), *args.job_options.split()]
+        taken = job.run(os.path.realpath(model), os.path.realpath(os.path.join(DATA, case.data)),
+                        options, budget_s(options) / 2 if case.stopped else 0)
+        row = row_of(name, seed, taken)
     if not args.skip_peers:
         import compare
         import engines
         row["cpu"] = engines.cpu_name()
-        row.update(compare.compare(case, compare.Subject(model, job, taken), args))
+        row.update(compare.compare(case, compare.Subject(model, job), args))
     write(path, row)
+
+
+def read(path):
+    if not os.path.exists(path):
+        sys.exit(f"there is no {path} to measure again")
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
 
 
 def write(path, row):
@@ -87,6 +96,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--job-options", default="", help="for hone optimize, after the case's")
     parser.add_argument("--skip-peers", action="store_true")
+    parser.add_argument("--measure", action="store_true",
+                        help="only the comparison again, of jobs that are done")
     parser.add_argument("--again", action="store_true", help="forget what is there, begin anew")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     args = parser.parse_args()

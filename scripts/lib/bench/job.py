@@ -8,6 +8,9 @@ import subprocess
 import sys
 import time
 
+SILENCE_MS = 30_000  # between two events: Hone was down (docs/CLI.md, --budget)
+
+
 class Job:
     """folder: its home, its results (out), job.json: what was asked for, and the job's id."""
 
@@ -115,13 +118,18 @@ class Job:
                 "result": result}
 
     def first_result(self, job):
-        """Seconds from the submission to the first result with its proofs."""
+        """Seconds from the submission to the first result with its proofs, without those in which
+        Hone was down."""
+        at_ms, silent_ms = job["created_ms"], 0
         with open(self.events, encoding="utf-8") as f:
             for line in f:
-                event = json.loads(line) if line.endswith("\n") else {}
-                if event.get("type") in ("result", "succeeded") and "time_ms" in event:
-                    return (event["time_ms"] - job["created_ms"]) / 1000
-        return (job["ended_ms"] - job["created_ms"]) / 1000
+                event = json.loads(line)
+                now_ms = event.get("time_ms", at_ms)
+                silent_ms += now_ms - at_ms if now_ms - at_ms > SILENCE_MS else 0
+                at_ms = now_ms
+                if event.get("type") in ("result", "succeeded"):
+                    break
+        return (at_ms - job["created_ms"] - min(silent_ms, job.get("away_ms", 0))) / 1000
 
 
 def show(event):

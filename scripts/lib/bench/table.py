@@ -32,10 +32,10 @@ def read(folder, names):
 
 def standing(value, goal):
     less = goal.aim < goal.reach  # is better
-    for word, limit in (("aim", goal.aim), ("reached", goal.reach)):
+    for word, limit in (("aim reached", goal.aim), ("reached", goal.reach)):
         if value <= limit if less else value >= limit:
             return word
-    return "short"
+    return "short of it"
 
 
 def spread(values, digits=2, unit="x"):
@@ -55,6 +55,20 @@ def quality(row):
         return f"{value} agree, at least {100 - row['drop_upper95_points']:.2f}"
     return (f"{100 * row['baseline']:.2f} -> {value}, drop {row['drop_points']:.2f}, "
             f"at most {row['drop_upper95_points']:.2f}")
+
+
+def beside(row):
+    """What the peers came to, and whether their times are to be trusted."""
+    text = ""
+    if row.get("openvino_int8_value") is not None:
+        text += f"; OpenVINO int8 {100 * row['openvino_int8_value']:.2f} %"
+    if row.get("result_elsewhere"):
+        text += "; the result on " + ", ".join(
+            f"{name} {100 * value:.2f} %" for name, value in row["result_elsewhere"].items()
+            if value is not None)
+    if row.get("noisy"):
+        text += f"; NOISY, to be measured again: {', '.join(row['noisy'])}"
+    return text
 
 
 def lines_of(case, other, rows):
@@ -98,4 +112,5 @@ def show(folder):
             print(f"{name_of(case, row['seed']) + other:20} {quality(row)}; job "
                   f"{row['job_seconds']:.0f} s, first result after "
                   f"{row['first_verified_seconds']:.0f} s"
-                  + (f", stopped after {row['stopped_s']:.0f} s" if "stopped_s" in row else ""))
+                  + (f", stopped after {row['stopped_s']:.0f} s" if "stopped_s" in row else "")
+                  + beside(row))

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-BEGIN_MS = 1_700_000_000_000
+BEGIN_MS, AWAY_MS = 1_700_000_000_000, 3_600_000
 
 
 def option(name):
@@ -33,14 +33,16 @@ def save(job):
 
 
 def tell():
-    """Events every ten minutes; the result so far after half an hour; the end after two hours."""
-    for i in range(1, 13):
-        kind = "result" if i == 3 else "succeeded" if i == 12 else "rung"
-        print(json.dumps({"type": kind, "time_ms": BEGIN_MS + i * 600_000, "verdict": "good"}),
-              flush=True)
-        if i == int(os.environ.get("FAKE_DIE", "99")):
+    """Events every ten seconds, for two hours; the result so far after half an hour."""
+    for i in range(1, 721):
+        kind = "result" if i == 180 else "succeeded" if i == 720 else "progress"
+        # nobody was there for an hour, before the first result
+        at_ms = BEGIN_MS + i * 10_000 + (AWAY_MS if i > 60 else 0)
+        print(json.dumps({"type": kind, "time_ms": at_ms, "verdict": "good"}), flush=True)
+        if i == int(os.environ.get("FAKE_DIE", "999")):
             os.kill(os.getpid(), signal.SIGKILL)
-    save({**load(), "state": "succeeded", "ended_ms": BEGIN_MS + 7_200_000})
+    save({**load(), "state": "succeeded", "away_ms": AWAY_MS,
+          "ended_ms": BEGIN_MS + 7_200_000 + AWAY_MS})
 
 
 command = sys.argv[1]
