@@ -136,8 +136,10 @@ def show(event):
     """What happens, on a terminal."""
     kind = event.get("type")
     if kind == "best":
-        print(f"  best so far: {event['name']}, {event['p50_us']:.0f} us, "
-              f"{100 * event.get('value', 0):.2f} %", flush=True)
+        images = event.get("images_per_s")
+        speed = f"{images:.0f} images/s" if images else f"{event['p50_us']:.0f} us"
+        print(f"  best so far: {event['name']}, {speed}, {100 * event.get('value', 0):.2f} %",
+              flush=True)
     elif kind in ("result", "rung", "failed"):
         text = event.get("verdict") or event.get("error") or \
             f"rung {event.get('rung')}: {event.get('students')} students, " \
