@@ -261,6 +261,8 @@ static void add_settings(doc *d, val *root, const struct report *r)
     yyjson_mut_obj_add_uint(d, s, "seed", spec->seed);
     yyjson_mut_obj_add_uint(d, s, "threads", spec->threads);
     yyjson_mut_obj_add_uint(d, s, "batch", spec->batch);
+    if (*spec->without)
+        yyjson_mut_obj_add_strcpy(d, s, "without", spec->without);
     report_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);
 }
 
