@@ -21,7 +21,7 @@
 
 const char *report_file_of(const struct report *r, const job_network *network, char text[160])
 {
-    if (network == r->chosen)
+    if (strcmp(network->name, r->chosen->name) == 0)
         snprintf(text, 160, "model.onnx");
     else
         snprintf(text, 160, "alternative-%.120s.onnx", network->name);
@@ -166,8 +166,21 @@ static int add_text(struct work_task *task, const struct report *report, report_
     return add_file(result, name, artifact, text.length, err);
 }
 
-static int write_files(struct work_task *task, const struct report *report,
+/* Under its name, unless that has been given away. */
+static int add_network(const struct report *report, const job_network *network,
                        Hone__V1__JobResult *result, struct err *err)
+{
+    char file[160];
+    report_file_of(report, network, file);
+    for (size_t i = 0; i < result->n_files; i++)
+        if (strcmp(result->files[i]->name, file) == 0)
+            return 0;
+    return add_file(result, file, network->artifact, network->bytes, err);
+}
+
+/* The manifest last: it names the others. */
+static int write_files(struct work_task *task, struct report *report, Hone__V1__JobResult *result,
+                       struct err *err)
 {
     const job_state *s = report->state;
     /* The original as it came, when nothing better was found. */
@@ -177,15 +190,13 @@ static int write_files(struct work_task *task, const struct report *report,
         r = add_text(task, report, report_result_json, "result.json", result, err);
     if (r == 0)
         r = add_text(task, report, report_html, "report.html", result, err);
+    for (size_t i = 0; r == 0 && i < s->n_finals; i++)
+        r = add_network(report, s->finals[i], result, err);
+    if (r == 0) /* what speed-ups over int8 are over */
+        r = add_network(report, s->plain_int8, result, err);
+    report->delivered = result;
     if (r == 0)
         r = add_text(task, report, report_manifest_json, "manifest.json", result, err);
-    for (size_t i = 0; r == 0 && i < s->n_finals; i++) {
-        char file[160];
-        if (s->finals[i] == report->chosen)
-            continue;
-        r = add_file(result, report_file_of(report, s->finals[i], file), s->finals[i]->artifact,
-                     s->finals[i]->bytes, err);
-    }
     return r == 0 ? message_set(&result->verdict, report->verdict, err) : r;
 }
 
@@ -281,6 +292,8 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .measured = in.measured,
                             .trained = in.trained,
                             .n_trained = in.n_trained,
+                            .runs = in.runs,
+                            .n_runs = in.n_runs,
                             .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};

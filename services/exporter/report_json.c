@@ -169,17 +169,18 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     const char *original = r->asked && *r->asked->model_path ? r->asked->model_path : "original";
     yyjson_mut_obj_add_val(d, root, "baseline",
                            network_object(d, r, r->state->baseline, original, false));
+    char file[160];
     yyjson_mut_obj_add_val(d, root, "plain_int8",
-                           network_object(d, r, r->state->plain_int8, "", false));
+                           network_object(d, r, r->state->plain_int8,
+                                          report_file_of(r, r->state->plain_int8, file), false));
     val *results = yyjson_mut_obj_add_arr(d, root, "results");
     for (size_t i = 0; i < r->state->n_finals; i++) {
-        char file[160];
         const job_network *n = r->state->finals[i];
         yyjson_mut_arr_append(results, network_object(d, r, n, report_file_of(r, n, file), true));
     }
     report_front_json(r, d, root);
     report_layers_json(r, d, root);
-    report_students_json(r, d, root);
+    report_students_json(r, false, d, root);
     report_curves_json(r, d, root);
     return write_doc(d, out, err);
 }
@@ -200,6 +201,8 @@ static void add_network(doc *d, val *array, const job_network *network)
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
     yyjson_mut_obj_add_strcpy(d, o, "sha256", network->artifact);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
+    yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     report_number(d, o, "predicted_us", network->predicted_us, 2);
@@ -222,6 +225,17 @@ static void add_network(doc *d, val *array, const job_network *network)
         add_accuracy(d, a, network->accuracies[i], true);
     }
     add_layers(d, o, network);
+}
+
+static void add_files(doc *d, val *root, const struct report *r)
+{
+    val *files = yyjson_mut_obj_add_arr(d, root, "files");
+    for (size_t i = 0; r->delivered && i < r->delivered->n_files; i++) {
+        val *o = yyjson_mut_arr_add_obj(d, files);
+        yyjson_mut_obj_add_strcpy(d, o, "name", r->delivered->files[i]->name);
+        yyjson_mut_obj_add_strcpy(d, o, "sha256", r->delivered->files[i]->artifact);
+        yyjson_mut_obj_add_uint(d, o, "bytes", r->delivered->files[i]->bytes);
+    }
 }
 
 static void add_versions(doc *d, val *root)
@@ -273,7 +287,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
         return err_oom(err, "manifest.json");
     char when[32];
     yyjson_mut_doc_set_root(d, root);
-    yyjson_mut_obj_add_str(d, root, "schema", "hone.manifest/1");
+    yyjson_mut_obj_add_str(d, root, "schema", "hone.manifest/2");
     yyjson_mut_obj_add_strcpy(d, root, "job", r->job);
     yyjson_mut_obj_add_strcpy(d, root, "created", clock_iso8601(r->created_ms, when));
     yyjson_mut_obj_add_strcpy(d, root, "ended", clock_iso8601(r->ended_ms, when));
@@ -283,6 +297,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     add_saved(d, root, r);
     add_settings(d, root, r);
     add_inputs(d, root, r);
+    add_files(d, root, r);
     val *decisions = yyjson_mut_obj_add_arr(d, root, "decisions");
     for (size_t i = 0; i < r->state->n_decisions; i++)
         yyjson_mut_arr_add_strcpy(d, decisions, r->state->decisions[i]);
@@ -293,7 +308,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     add_network(d, networks, r->state->plain_int8);
     for (size_t i = 0; i < r->state->n_candidates; i++)
         add_network(d, networks, r->state->candidates[i]);
-    report_students_json(r, d, root);
+    report_students_json(r, true, d, root);
     val *finals = yyjson_mut_obj_add_arr(d, root, "finals");
     for (size_t i = 0; i < r->state->n_finals; i++)
         add_network(d, finals, r->state->finals[i]);

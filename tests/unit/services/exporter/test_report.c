@@ -118,7 +118,7 @@ static void manifest_json_has_every_network_and_decision(void **state)
 {
     (void)state;
     yyjson_doc *doc = json_of(report_manifest_json, &make_example()->report);
-    assert_string_equal(yyjson_get_str(at(doc, "/schema")), "hone.manifest/1");
+    assert_string_equal(yyjson_get_str(at(doc, "/schema")), "hone.manifest/2");
     assert_int_equal(yyjson_arr_size(at(doc, "/networks")), 3);
     assert_int_equal(yyjson_arr_size(at(doc, "/finals")), 1);
     assert_int_equal(yyjson_arr_size(at(doc, "/decisions")), 3); /* with the verdict */
