@@ -29,7 +29,7 @@ static int check_all(struct reproduce *r, const struct reproduce_request *q, str
         rc = reproduce_times(r, err);
     }
     if (rc == 0 && q->retrain) {
-        say(q, "training every student again");
+        say(q, "training students again");
         rc = reproduce_training(r, err);
     }
     return rc;
@@ -100,6 +100,11 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .to = &q.retrain,
          .help = "also train every student again, with as many threads as then, and compare the "
                  "weights"},
+        {.name = "student",
+         .value = "NAME",
+         .kind = CLI_TEXT,
+         .to = &q.student,
+         .help = "with --retrain: only this one"},
         {.name = "threads",
          .value = "N",
          .kind = CLI_INT,
@@ -113,6 +118,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
     int code = cli_parse(self, options, argc, argv, 1, 1, &q.manifest);
     if (code >= 0)
         return code;
+    if (q.student && !q.retrain)
+        return cli_usage_error(self, "--student needs --retrain");
     _cleanup_(reproduce_release) struct reproduce r = {0};
     struct err err = {0};
     if (check_all(&r, &q, &err) < 0)

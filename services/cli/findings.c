@@ -30,9 +30,14 @@ void findings_release(struct findings *f)
     *f = (struct findings){0};
 }
 
+/* A manifest may say anything: control characters must not reach a terminal. */
 static char *copy(const char *text)
 {
-    return strdup(text ? text : "");
+    char *new = strdup(text ? text : "");
+    for (char *p = new; p && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+    return new;
 }
 
 int findings_add(struct findings *f, const struct finding *finding, struct err *err)

@@ -73,7 +73,7 @@ static int check_files(struct reproduce *r, struct err *err)
 
 /* ---- networks ---- */
 
-/* Reads the delivered file of this hash, where there is one. */
+/* Reads the delivered file of this hash, where it is there and a network. */
 static int read_delivered(const struct reproduce *r, struct reproduced *network, struct err *err)
 {
     yyjson_val *file =
@@ -88,9 +88,14 @@ static int read_delivered(const struct reproduce *r, struct reproduced *network,
         return 0;
     int rc =
         fs_read(path, onnx_default_limits.max_file_bytes, &network->onnx, &network->bytes, err);
-    if (rc == 0)
-        rc = onnx_read_bytes(network->onnx, network->bytes, NULL, NULL, &network->g, err);
-    return rc < 0 ? err_wrap(err, "%s", path) : 0;
+    if (rc < 0)
+        return rc;
+    rc = onnx_read_bytes(network->onnx, network->bytes, NULL, NULL, &network->g, NULL);
+    if (rc == -ERR_RESOURCE_EXHAUSTED)
+        return err_oom(err, path);
+    if (rc < 0) /* its hash says that it is not what was delivered */
+        free(TAKE_PTR(network->onnx));
+    return 0;
 }
 
 static bool is_known(const struct reproduce *r, yyjson_val *entry)
@@ -267,8 +272,9 @@ static int network_costs(struct reproduce *r, const struct reproduced *network, 
 static int student_costs(struct reproduce *r, yyjson_val *student, struct err *err)
 {
     struct cost cost;
-    const char *name = manifest_text(student, "name");
-    int rc = float_cost(r, manifest_text(student, "design"), &cost, err);
+    _cleanup_(freep) char *name = str_printf("%s, its design", manifest_text(student, "name"));
+    int rc = name ? float_cost(r, manifest_text(student, "design"), &cost, err)
+                  : err_oom(err, "a student");
     if (rc == 0)
         rc = findings_number(&r->findings, name, "macs", manifest_number(student, "macs"),
                              (double)cost.macs, 0, 0, err);
@@ -282,7 +288,7 @@ static int say_missing(struct reproduce *r, const struct reproduced *network, st
 {
     const struct finding finding = {.subject = (char *)network->name,
                                     .number = (char *)"all",
-                                    .note = (char *)"its file was not delivered",
+                                    .note = (char *)"its file is not here",
                                     .verdict = UNCHECKED};
     return findings_add(&r->findings, &finding, err);
 }
@@ -386,6 +392,19 @@ static int compare(struct scoring *s, const char *subject, yyjson_val *a, const 
     return rc < 0 ? rc : compare_answers(s, subject, a, logits, err);
 }
 
+/* A delivered file could be any network. */
+static int check_ports(const struct scoring *s, const struct reproduced *network, struct err *err)
+{
+    const struct graph *a = s->r->networks[0].g, *b = network->g;
+    int64_t width = 0;
+    int rc = infer_output_width(b, &width, err);
+    if (rc == 0 && (width != s->width || shape_elements_at(&a->values[a->inputs[0]]->shape, 1) !=
+                                             shape_elements_at(&b->values[b->inputs[0]]->shape, 1)))
+        rc = err_set(err, ERR_INVALID_ARGUMENT,
+                     "%s does not read and answer what the original does", network->name);
+    return rc;
+}
+
 static int score_network(struct scoring *s, const struct reproduced *network, const char *engine,
                          struct err *err)
 {
@@ -396,9 +415,9 @@ static int score_network(struct scoring *s, const struct reproduced *network, co
     _cleanup_(freep) char *subject =
         str_printf("%s on the %s part%s%s", network->name, part_name(s->view.part),
                    peer ? ", " : "", peer ? engine : "");
-    if (!subject)
-        return err_oom(err, "a score");
-    int rc = peer ? infer_run_ort(network->onnx, network->bytes, network->g, &s->options, s->view.n,
+    int rc = subject ? check_ports(s, network, err) : err_oom(err, "a score");
+    if (rc == 0)
+        rc = peer ? infer_run_ort(network->onnx, network->bytes, network->g, &s->options, s->view.n,
                                   sample_view_fill, &s->view, s->logits, err)
                   : infer_run(network->g, &s->options, s->view.n, sample_view_fill, &s->view,
                               s->logits, err);

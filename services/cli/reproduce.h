@@ -11,7 +11,8 @@
 struct reproduce_request {
     const char *manifest, *model, *data; /* NULL: where the manifest says */
     int64_t threads;
-    double seconds; /* of measuring, for each network in each engine; 0: times are left out */
+    double seconds;      /* of measuring, for each network in each engine; 0: times are left out */
+    const char *student; /* the only one that is trained again; NULL: all */
     bool retrain, json;
 };
 

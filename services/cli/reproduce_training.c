@@ -305,10 +305,14 @@ int reproduce_training(struct reproduce *r, struct err *err)
         free(TAKE_PTR(t.folder));
         return err_set(err, ERR_PERMISSION_DENIED, "no folder can be made (set TMPDIR)");
     }
+    yyjson_val *students = yyjson_obj_get(r->manifest.root, "students");
+    const char *only = r->q->student;
+    if (only && !manifest_find(students, "name", only))
+        return err_set(err, ERR_NOT_FOUND, "the manifest has no student '%.60s'", only);
     int rc = remember_all(&t, err);
-    yyjson_arr_foreach(yyjson_obj_get(r->manifest.root, "students"), i, n, student)
+    yyjson_arr_foreach(students, i, n, student)
     {
-        if (rc == 0)
+        if (rc == 0 && (!only || strcmp(manifest_text(student, "name"), only) == 0))
             rc = train_student(&t, student, err);
     }
     return rc;

@@ -298,7 +298,8 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
                   nn_version(), ort_version());
     add_fact(out, "hardware", r->measured->cpu);
     strbuf_add(out, "</dl><p class=soft>manifest.json beside this file has every hash, seed and "
-                    "number.</p></section>");
+                    "number; hone reproduce manifest.json finds them again (with --retrain, the "
+                    "weights of all students, too).</p></section>");
 }
 
 int report_html(const struct report *r, struct strbuf *out, struct err *err)

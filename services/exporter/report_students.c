@@ -135,6 +135,8 @@ void report_students_json(const struct report *r, bool whole, yyjson_mut_doc *d,
         report_number(d, o, "seconds", student->seconds, 1);
         yyjson_mut_obj_add_strcpy(d, o, "given_up", student->out);
         yyjson_mut_obj_add_strcpy(d, o, "sha256", student->network);
+        if (whole)
+            yyjson_mut_obj_add_strcpy(d, o, "built_sha256", student->built);
         yyjson_mut_val *trained = yyjson_mut_obj_add_arr(d, o, "trained_sha256");
         for (size_t k = 0; k < student->n_trained; k++)
             yyjson_mut_arr_add_strcpy(d, trained, student->trained[k]);

@@ -107,13 +107,19 @@ static int report(struct err *err)
     return stage_run(&stage, exporter_report, &task, err);
 }
 
-static const char *const files[] = {"model.onnx", "result.json", "report.html", "manifest.json",
-                                    "alternative-candidate-2.onnx"};
+static const char *const files[] = {
+    "model.onnx",
+    "result.json",
+    "report.html",
+    "alternative-candidate-2.onnx",
+    "alternative-int8.onnx",
+    "manifest.json",
+};
 
 static void assert_files(const Hone__V1__JobResult *result)
 {
-    assert_int_equal(result->n_files, 5);
-    for (int i = 0; i < 5; i++)
+    assert_int_equal(result->n_files, 6);
+    for (int i = 0; i < 6; i++)
         assert_string_equal(result->files[i]->name, files[i]);
     assert_non_null(strstr(result->verdict, "2.50x faster"));
 }
@@ -215,8 +221,9 @@ static void finals_that_were_proved_before_stand_beside_students(void **state)
                             stage.out.result_bytes, &result, err));
     assert_non_null(strstr(result->verdict, "10.00x faster"));
     assert_string_equal(result->files[0]->artifact, job->network); /* the same, in this test */
-    assert_int_equal(result->n_files, 6);
-    assert_string_equal(result->files[4]->name, "alternative-candidate-1.onnx");
+    assert_int_equal(result->n_files, 7);
+    assert_string_equal(result->files[3]->name, "alternative-candidate-1.onnx");
+    assert_string_equal(result->files[5]->name, "alternative-int8.onnx");
     _cleanup_(freep) char *html = text_of(result, 2);
     assert_non_null(strstr(html, "<td>conv9</td><td class=left>Conv</td><td>16 x 8 x 8</td>"));
 }
