@@ -362,7 +362,7 @@ static int compare_answers(struct scoring *s, const char *subject, yyjson_val *a
 }
 
 static int compare(struct scoring *s, const char *subject, yyjson_val *a, const float *logits,
-                   bool is_original, struct err *err)
+                   bool is_original, struct paired_drop *ret_drop, struct err *err)
 {
     struct infer_metrics m;
     struct paired_drop drop;
@@ -384,6 +384,7 @@ static int compare(struct scoring *s, const char *subject, yyjson_val *a, const 
         {"worse", (double)drop.worse, 0, n * off},
         {"better", (double)drop.better, 0, n * off},
     };
+    *ret_drop = drop;
     int rc = findings_number(f, subject, manifest_text(a, "metric"), manifest_number(a, "value"),
                              s->labels ? m.top1 : m.agreement, 6, off, err);
     for (size_t i = 0; rc == 0 && i < (is_original ? 1 : sizeof(numbers) / sizeof(*numbers)); i++)
@@ -405,7 +406,7 @@ static int check_ports(const struct scoring *s, const struct reproduced *network
     return rc;
 }
 
-static int score_network(struct scoring *s, const struct reproduced *network, const char *engine,
+static int score_network(struct scoring *s, struct reproduced *network, const char *engine,
                          struct err *err)
 {
     yyjson_val *a = manifest_accuracy(network->entry, part_name(s->view.part), engine);
@@ -421,7 +422,16 @@ static int score_network(struct scoring *s, const struct reproduced *network, co
                                   sample_view_fill, &s->view, s->logits, err)
                   : infer_run(network->g, &s->options, s->view.n, sample_view_fill, &s->view,
                               s->logits, err);
-    return rc < 0 ? err_wrap(err, "%s", subject) : compare(s, subject, a, s->logits, false, err);
+    struct paired_drop drop;
+    if (rc == 0)
+        rc = compare(s, subject, a, s->logits, false, &drop, err);
+    if (rc < 0)
+        return err_wrap(err, "%s", network->name);
+    if (!peer && s->view.part == PART_TEST) {
+        network->scored = true;
+        network->drop = drop;
+    }
+    return 0;
 }
 
 static int open_part(struct scoring *s, enum part part, struct err *err)
@@ -450,10 +460,11 @@ static int score_part(struct reproduce *r, enum part part, struct err *err)
     yyjson_val *a = manifest_accuracy(r->networks[0].entry, part_name(part), "hone");
     if (!a)
         return 0;
+    struct paired_drop drop;
     _cleanup_(freep) char *subject = str_printf("the original on the %s part", part_name(part));
     int rc = subject ? open_part(&s, part, err) : err_oom(err, "a score");
     if (rc == 0)
-        rc = compare(&s, subject, a, s.original, true, err);
+        rc = compare(&s, subject, a, s.original, true, &drop, err);
     for (int i = 1; rc == 0 && i < r->n; i++) {
         rc = score_network(&s, &r->networks[i], "hone", err);
         if (rc == 0)
@@ -462,8 +473,61 @@ static int score_part(struct reproduce *r, enum part part, struct err *err)
     return rc;
 }
 
+/* ---- the finals together ---- */
+
+static const struct reproduced *scored_final(const struct reproduce *r, yyjson_val *final)
+{
+    for (int i = 0; i < r->n; i++)
+        if (r->networks[i].entry == final && r->networks[i].scored)
+            return &r->networks[i];
+    return NULL;
+}
+
+/* Where costs have a limit the bounds hold all together. */
+static double drop_limit(const struct reproduce *r)
+{
+    yyjson_val *limit = section(r, "limit");
+    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes"))
+        return -INFINITY;
+    return manifest_number(limit, "max_drop_points");
+}
+
+static int check_together(struct reproduce *r, struct err *err)
+{
+    yyjson_val *finals = section(r, "finals"), *final;
+    const double off = r->same_machine ? 100 * CLOSE_HERE : 100 * CLOSE_ELSEWHERE;
+    _cleanup_(freep) struct drop_case *cases =
+        mem_calloc(yyjson_arr_size(finals) + 1, sizeof(*cases));
+    const double n = (double)dataset_count(r->samples.ds, PART_TEST);
+    int k = 0, rc = 0;
+    size_t i, count;
+    if (!cases)
+        return err_oom(err, "bounds");
+    yyjson_arr_foreach(finals, i, count, final)
+    {
+        const struct reproduced *network = scored_final(r, final);
+        if (!network) /* its absence has been said */
+            return 0;
+        cases[k++] = (struct drop_case){
+            .worse = network->drop.worse, .better = network->drop.better, .n = (int64_t)n};
+    }
+    infer_drop_bounds(cases, k, 0.05, drop_limit(r));
+    k = 0;
+    yyjson_arr_foreach(finals, i, count, final)
+    {
+        if (rc == 0)
+            rc = findings_number(&r->findings, "bounds of all finals together",
+                                 manifest_text(final, "name"),
+                                 manifest_number(final, "drop_upper95_points"), cases[k++].bound, 4,
+                                 fmax(off, 100 * CLOSE_SAMPLES / n), err);
+    }
+    return rc;
+}
+
 int reproduce_accuracies(struct reproduce *r, struct err *err)
 {
     int rc = score_part(r, PART_TEST, err);
-    return rc < 0 ? rc : score_part(r, PART_SEARCH, err);
+    if (rc == 0)
+        rc = score_part(r, PART_SEARCH, err);
+    return rc < 0 ? rc : check_together(r, err);
 }

@@ -23,6 +23,8 @@ struct reproduced {
     void *onnx; /* the file; NULL: it was not delivered, or is not there */
     size_t bytes;
     struct graph *g; /* as it is in the file */
+    bool scored;     /* on the test part, by our kernels */
+    struct paired_drop drop;
 };
 struct reproduce {
     const struct reproduce_request *q;

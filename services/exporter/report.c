@@ -37,6 +37,13 @@ double report_speedup(const struct report *r, const job_network *network, const 
     return a && b && b->p50_us > 0 ? a->p50_us / b->p50_us : 0;
 }
 
+/* The bound on its drop as if no other network had been examined: so that all are equal. */
+static double bound_alone(const job_network *network)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(network, "test", "hone");
+    return a ? a->drop_upper95_points : INFINITY;
+}
+
 /* The best by what the job asks for (goal.h) among those proved within the limits and better than
  * the original. Of those that measure no worse than the best, but for noise, the one that loses
  * least. */
@@ -56,7 +63,7 @@ static const job_network *choose(const job_state *state)
     for (size_t i = 0; i < state->n_finals; i++) {
         const job_network *n = state->finals[i];
         if (n->within_limit && goal_value(state, n) <= least + noise * fabs(least) &&
-            (best == state->baseline || n->drop_upper95_points < best->drop_upper95_points))
+            (best == state->baseline || bound_alone(n) < bound_alone(best)))
             best = n;
     }
     return best;
@@ -294,6 +301,8 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .n_trained = in.n_trained,
                             .runs = in.runs,
                             .n_runs = in.n_runs,
+                            .openings = in.record->openings,
+                            .n_openings = in.record->n_openings,
                             .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};
@@ -310,7 +319,7 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
         return -ERR_RESOURCE_EXHAUSTED;
     r = write_report(task, &report, result, err);
     if (r == 0 && in.asked)
-        r = so_far_put_state(task->store, task->task->job, report.state, in.asked,
+        r = so_far_put_state(task->store, task->task->job, report.state, in.asked, in.record,
                              (double)(report.ended_ms - report.created_ms) / 1000, err);
     if (r < 0)
         return r;

@@ -22,7 +22,9 @@ struct report {
     size_t n_runs;                /* 0: not known */
     /* Where the chosen network is of another architecture: the job's network, and it; else NULL. */
     const struct graph *original, *redesigned;
-    char *verdict;                        /* one sentence; malloc'ed */
+    char *verdict;                /* one sentence; malloc'ed */
+    Hone__V1__Opening **openings; /* of the test part, in order */
+    size_t n_openings;
     const Hone__V1__JobResult *delivered; /* the other files, for the manifest; NULL: none yet */
     int64_t created_ms, ended_ms;
 };

@@ -198,10 +198,12 @@ static void add_table(const struct report *r, struct strbuf *out)
                   "</table><p class=soft>Times are of one run of the network with its input and "
                   "output conversions, measured interleaved. %s on the test part, on which each "
                   "final was scored once. The drop is paired with the original sample by sample; "
-                  "the limit: %s.</p></section>",
+                  "the limit: %s.</p>",
                   report_labelled(r) ? "Accuracy is"
                                      : "Agreement with the original's top answer is",
                   goal_text(r->state->spec, limits));
+    report_test_part_html(r, out);
+    strbuf_add(out, "</section>");
 }
 
 /* What was not done again. */

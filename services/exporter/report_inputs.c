@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "services/exporter/build.h"
+#include "services/exporter/test_part.h"
 #include "shared/work/goal.h"
 
 void report_inputs_release(struct report_inputs *in)
@@ -14,6 +15,7 @@ void report_inputs_release(struct report_inputs *in)
     message_free(in->profile);
     message_free(in->scores);
     message_free(in->asked);
+    message_free(in->record);
     for (size_t i = 0; i < in->n_runs; i++)
         message_free(in->runs[i]);
     free(in->runs);
@@ -251,8 +253,11 @@ int report_inputs_read(struct work_task *task, struct report_inputs *in, struct 
         return r;
     r = group.measure >= 0 ? merge(&group, in, err) : take_machine(in, err);
     if (r == 0)
-        goal_judge(in->stage->state);
-    return r;
+        r = test_part_judge(in->stage->state, err);
+    if (r < 0)
+        return r;
+    goal_judge(in->stage->state);
+    return test_part_openings(task, in->stage->state, &in->record, err);
 }
 
 int report_inputs_networks(struct work_task *task, const job_state *state,

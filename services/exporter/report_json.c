@@ -72,6 +72,16 @@ static void add_peers(doc *d, val *object, const job_network *network)
     add_accuracy(d, peer, a, true);
 }
 
+/* Of a final: judged together with the others, and alone. */
+static void add_bound(doc *d, val *object, const job_network *network)
+{
+    const Hone__V1__Accuracy *a = state_accuracy(network, "test", "hone");
+    yyjson_mut_obj_remove_key(object, "drop_upper95_points");
+    report_number(d, object, "drop_upper95_points", network->drop_upper95_points, 4);
+    report_number(d, object, "drop_upper95_alone_points", a ? a->drop_upper95_points : NAN, 4);
+    yyjson_mut_obj_add_bool(d, object, "within_limit", network->within_limit);
+}
+
 static val *network_object(doc *d, const struct report *r, const job_network *network,
                            const char *file, bool compared)
 {
@@ -92,7 +102,7 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
                       4);
         report_number(d, o, "speedup_int8",
                       report_speedup(r, network, r->state->plain_int8, "hone"), 4);
-        yyjson_mut_obj_add_bool(d, o, "within_limit", network->within_limit);
+        add_bound(d, o, network);
         report_number(d, o, "predicted_us", network->predicted_us, 2);
     }
     add_peers(d, o, network);
@@ -166,6 +176,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     add_limit(d, root, r);
     add_saved(d, root, r);
     add_hardware(d, root, r);
+    report_test_part_json(r, d, root);
     const char *original = r->asked && *r->asked->model_path ? r->asked->model_path : "original";
     yyjson_mut_obj_add_val(d, root, "baseline",
                            network_object(d, r, r->state->baseline, original, false));
@@ -195,7 +206,7 @@ static void add_layers(doc *d, val *object, const job_network *network)
                            yyjson_mut_strcpy(d, network->layers[i]->precision));
 }
 
-static void add_network(doc *d, val *array, const job_network *network)
+static val *add_network(doc *d, val *array, const job_network *network)
 {
     val *o = yyjson_mut_arr_add_obj(d, array);
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
@@ -225,6 +236,7 @@ static void add_network(doc *d, val *array, const job_network *network)
         add_accuracy(d, a, network->accuracies[i], true);
     }
     add_layers(d, o, network);
+    return o;
 }
 
 static void add_files(doc *d, val *root, const struct report *r)
@@ -293,6 +305,7 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     yyjson_mut_obj_add_strcpy(d, root, "ended", clock_iso8601(r->ended_ms, when));
     add_versions(d, root);
     add_hardware(d, root, r);
+    report_test_part_json(r, d, root);
     add_limit(d, root, r);
     add_saved(d, root, r);
     add_settings(d, root, r);
@@ -311,6 +324,6 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     report_students_json(r, true, d, root);
     val *finals = yyjson_mut_obj_add_arr(d, root, "finals");
     for (size_t i = 0; i < r->state->n_finals; i++)
-        add_network(d, finals, r->state->finals[i]);
+        add_bound(d, add_network(d, finals, r->state->finals[i]), r->state->finals[i]);
     return write_doc(d, out, err);
 }

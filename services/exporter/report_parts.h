@@ -34,6 +34,10 @@ void report_students_html(const struct report *report, struct strbuf *out);
 void report_students_json(const struct report *report, bool whole, yyjson_mut_doc *d,
                           yyjson_mut_val *root);
 
+/* ---- report_test_part.c: when the test part was opened, and for whom ---- */
+void report_test_part_html(const struct report *report, struct strbuf *out);
+void report_test_part_json(const struct report *report, yyjson_mut_doc *d, yyjson_mut_val *root);
+
 /* ---- report_layers.c: the layers of the chosen network, beside the original's ---- */
 void report_layers_html(const struct report *report, struct strbuf *out);
 /* Of a network of another architecture: `stages` and `layers`. */

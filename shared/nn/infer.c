@@ -335,6 +335,25 @@ double infer_drop_bound(int64_t worse, int64_t better, int64_t n, double miss)
     return 100 * fmax(upper, mean);
 }
 
+void infer_drop_bounds(struct drop_case *cases, int n, double miss, double limit)
+{
+    for (int i = 0; i < n; i++)
+        cases[i].bound = INFINITY;
+    int left = n, kept = 1;
+    while (kept > 0) {
+        const double share = miss / left;
+        kept = 0;
+        for (int i = 0; i < n; i++) {
+            struct drop_case *c = &cases[i];
+            if (c->bound <= limit)
+                continue;
+            c->bound = infer_drop_bound(c->worse, c->better, c->n, share);
+            kept += c->bound <= limit;
+        }
+        left -= kept;
+    }
+}
+
 void infer_paired_drop(const float *logits, const float *original, const int32_t *labels, int64_t n,
                        int64_t width, struct paired_drop *ret)
 {

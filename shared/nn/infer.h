@@ -64,3 +64,15 @@ void infer_paired_drop(const float *logits, const float *original, const int32_t
  * among all n, less the share of `better`; so a sample without a single discordant pair still says
  * no more than about 300 / n points (of 95 %). */
 double infer_drop_bound(int64_t worse, int64_t better, int64_t n, double miss);
+
+/* One of several networks that are compared with a limit on the same samples. */
+struct drop_case {
+    int64_t worse, better, n;
+    double bound; /* what comes out, in points */
+};
+/* Holm's step-down procedure: with the probability `miss` at most, any of those whose bound is
+ * within the limit really drops more. All are asked to keep the limit with miss / n; those that do
+ * leave more of it for the others, until nobody more keeps it. So a bound is as wide as the step in
+ * which its network kept the limit, or the last one, asks. limit -INFINITY: nobody keeps it, and
+ * all bounds hold together (Bonferroni). */
+void infer_drop_bounds(struct drop_case *cases, int n, double miss, double limit);

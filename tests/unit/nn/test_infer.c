@@ -248,7 +248,7 @@ static void few_discordant_pairs_follow_the_exact_bounds(void **state)
      * P(X <= 3) = 0.05 at p = 0.0077351, less 1 / 1000: 0.67351 points. */
     near(drop_of(900, 3, 1, 96).points, 0.2);
     near(drop_of(900, 3, 1, 96).upper95_points, 0.67351);
-    /* 10 and 10 of 1000: p = 0.6980460 among the 20: 0.792184; of all: 0.0168825 - 0.01. */
+    /* 10 and 10 of 1000: p = 0.6980460 among the 20: 0.792184; of all: 0.0168835 - 0.01. */
     near(drop_of(900, 10, 10, 80).points, 0);
     near(drop_of(900, 10, 10, 80).upper95_points, 0.792184);
 }
@@ -290,6 +290,52 @@ static void a_bound_that_is_to_miss_less_is_wider(void **state)
     near(infer_drop_bound(0, 0, 1000, 0.01), 100 * (1 - pow(0.01, 1.0 / 1000)));
 }
 
+/* ---- several networks and one limit ---- */
+
+#define ALONE(worse, share) infer_drop_bound(worse, 0, 10000, 0.05 / (share))
+
+/* 20 and 30 samples of 10000 keep one point whatever is asked; 83 do when asked alone only. */
+static void who_keeps_the_limit_leaves_room_for_the_others(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{83, 0, 10000, 0}, {20, 0, 10000, 0}, {30, 0, 10000, 0}};
+    assert_true(ALONE(83, 3) > 1 && ALONE(83, 1) < 1);
+    infer_drop_bounds(cases, 3, 0.05, 1);
+    near(cases[0].bound, ALONE(83, 1));
+    near(cases[1].bound, ALONE(20, 3));
+    near(cases[2].bound, ALONE(30, 3));
+}
+
+/* The second keeps the limit alone, but not beside one that breaks it. */
+static void who_breaks_the_limit_leaves_none(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{300, 0, 10000, 0}, {83, 0, 10000, 0}, {20, 0, 10000, 0}};
+    assert_true(ALONE(83, 1) < 1 && ALONE(83, 2) > 1);
+    infer_drop_bounds(cases, 3, 0.05, 1);
+    near(cases[0].bound, ALONE(300, 2));
+    near(cases[1].bound, ALONE(83, 2));
+    near(cases[2].bound, ALONE(20, 3));
+}
+
+static void one_network_alone_is_not_corrected(void **state)
+{
+    (void)state;
+    struct drop_case one[] = {{80, 0, 10000, 0}};
+    infer_drop_bounds(one, 1, 0.05, 1);
+    near(one[0].bound, ALONE(80, 1));
+    infer_drop_bounds(one, 0, 0.05, 1); /* and none is no trouble */
+}
+
+static void without_a_limit_all_bounds_hold_together(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{80, 0, 10000, 0}, {20, 0, 10000, 0}};
+    infer_drop_bounds(cases, 2, 0.05, (double)-INFINITY);
+    near(cases[0].bound, ALONE(80, 2));
+    near(cases[1].bound, ALONE(20, 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +354,10 @@ int main(void)
         cmocka_unit_test(a_better_child_has_a_negative_drop),
         cmocka_unit_test(without_labels_the_original_is_right),
         cmocka_unit_test(a_bound_that_is_to_miss_less_is_wider),
+        cmocka_unit_test(who_keeps_the_limit_leaves_room_for_the_others),
+        cmocka_unit_test(who_breaks_the_limit_leaves_none),
+        cmocka_unit_test(one_network_alone_is_not_corrected),
+        cmocka_unit_test(without_a_limit_all_bounds_hold_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
