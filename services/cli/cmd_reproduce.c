@@ -1,11 +1,16 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <yyjson.h>
 
 #include "services/cli/cli.h"
+#include "services/cli/control.h"
 #include "services/cli/reproduce.h"
+#include "shared/base/fs.h"
+#include "shared/base/mem.h"
 #include "shared/base/pool.h"
+#include "shared/base/str.h"
 #include "shared/nn/plan.h"
 
 static void say(const struct reproduce_request *q, const char *what)
@@ -35,7 +40,33 @@ static int check_all(struct reproduce *r, const struct reproduce_request *q, str
     return rc;
 }
 
-static int print_json(const struct reproduce *r)
+/* control.onnx and control.json, beside the manifest. */
+static int write_control(const struct reproduce *r, const struct control *c, const char *json,
+                         struct err *err)
+{
+    _cleanup_(freep) char *network = str_printf("%s/control.onnx", r->manifest.folder);
+    _cleanup_(freep) char *about = str_printf("%s/control.json", r->manifest.folder);
+    if (!network || !about || !json)
+        return err_oom(err, "control");
+    int rc = fs_write_atomic(network, c->onnx, c->bytes, err);
+    return rc < 0 ? rc : fs_write_atomic(about, json, strlen(json), err);
+}
+
+static int make_control(struct reproduce *r, const struct reproduce_request *q, struct control *c,
+                        char **ret_json, struct err *err)
+{
+    if (!q->control)
+        return 0;
+    say(q, "finding and training a plain network of equal latency");
+    int rc = control_make(r, c, err);
+    if (rc < 0)
+        return rc;
+    *ret_json = control_json(r, c);
+    return write_control(r, c, *ret_json, err);
+}
+
+/* control: its JSON; NULL: there is none. */
+static int print_json(const struct reproduce *r, const char *control)
 {
     const struct findings *f = &r->findings;
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
@@ -53,6 +84,8 @@ static int print_json(const struct reproduce *r)
     yyjson_mut_obj_add_str(doc, root, "isa", nn_isa());
     yyjson_mut_obj_add_str(doc, root, "compute", nn_version());
     yyjson_mut_obj_add_val(doc, root, "findings", findings_json(f, doc));
+    if (control)
+        yyjson_mut_obj_add_val(doc, root, "control", yyjson_mut_raw(doc, control));
     char *text = yyjson_mut_write(doc, YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);
     int code = text && puts(text) >= 0 ? CLI_OK : CLI_FAILED;
     free(text);
@@ -105,6 +138,10 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .kind = CLI_TEXT,
          .to = &q.student,
          .help = "with --retrain: only this one"},
+        {.name = "control",
+         .kind = CLI_FLAG,
+         .to = &q.control,
+         .help = "also train a plain network of equal latency, to be set beside the result"},
         {.name = "threads",
          .value = "N",
          .kind = CLI_INT,
@@ -122,12 +159,16 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return cli_usage_error(self, "--student needs --retrain");
     _cleanup_(reproduce_release) struct reproduce r = {0};
     struct err err = {0};
-    if (check_all(&r, &q, &err) < 0)
+    _cleanup_(control_release) struct control control = {0};
+    _cleanup_(freep) char *json = NULL;
+    if (check_all(&r, &q, &err) < 0 || make_control(&r, &q, &control, &json, &err) < 0)
         return cli_fail(&err);
-    if (q.json && print_json(&r) != CLI_OK)
+    if (q.json && print_json(&r, json) != CLI_OK)
         return CLI_FAILED;
     if (!q.json)
         print_text(&r);
+    if (!q.json && q.control)
+        control_print(&control);
     return r.findings.count[DIFFERS] ? CLI_DIFFERS : CLI_OK;
 }
 
@@ -141,7 +182,9 @@ const struct cli_command cmd_reproduce = {
         "accuracies on the test and the search part with drops and bounds, and the times, which\n"
         "are judged by their ratio to the original's. With --retrain every student learns again,\n"
         "from the weights that its design and seed give, to the same weights bit for bit.\n"
-        "Ends with 4 where a number is another one.",
+        "Ends with 4 where a number is another one. With --control a plain smaller network, as one\n"
+        "would write it by hand, learns by the recipe of the student that was chosen, for as many\n"
+        "epochs, from labels alone: control.onnx and control.json beside the manifest.",
     .examples = "  hone reproduce out/manifest.json\n"
                 "  hone reproduce out/manifest.json --model resnet56.onnx --data cifar10.tar\n"
                 "  hone reproduce out/manifest.json --retrain --seconds 0 --json\n",

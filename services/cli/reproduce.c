@@ -473,6 +473,34 @@ static int score_part(struct reproduce *r, enum part part, struct err *err)
     return rc;
 }
 
+int reproduce_score(struct reproduce *r, const struct graph *g, enum part part,
+                    struct infer_metrics *ret_metrics, struct paired_drop *ret_drop,
+                    struct err *err)
+{
+    _cleanup_(scoring_release) struct scoring s = {.r = r,
+                                                   .options = {.threads = (int)r->q->threads}};
+    const struct reproduced network = {.name = "the network", .g = (struct graph *)g};
+    int rc = open_part(&s, part, err);
+    if (rc == 0)
+        rc = check_ports(&s, &network, err);
+    if (rc == 0)
+        rc = infer_run(g, &s.options, s.view.n, sample_view_fill, &s.view, s.logits, err);
+    if (rc < 0)
+        return rc;
+    infer_metrics(s.logits, s.original, s.labels, s.view.n, s.width, ret_metrics);
+    infer_paired_drop(s.logits, s.original, s.labels, s.view.n, s.width, ret_drop);
+    return 0;
+}
+
+const struct reproduced *reproduce_chosen(const struct reproduce *r)
+{
+    const char *name = manifest_text(r->manifest.root, "chosen");
+    for (int i = 1; i < r->n; i++)
+        if (strcmp(r->networks[i].name, name) == 0)
+            return &r->networks[i];
+    return NULL;
+}
+
 /* ---- the finals together ---- */
 
 static const struct reproduced *scored_final(const struct reproduce *r, yyjson_val *final)

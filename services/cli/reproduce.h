@@ -13,7 +13,7 @@ struct reproduce_request {
     int64_t threads;
     double seconds;      /* of measuring, for each network in each engine; 0: times are left out */
     const char *student; /* the only one that is trained again; NULL: all */
-    bool retrain, json;
+    bool retrain, control, json;
 };
 
 /* A network that the manifest has numbers of. */
@@ -44,6 +44,13 @@ int reproduce_costs(struct reproduce *r, struct err *err);
 /* Every accuracy on the test part and on the search part, with the drop and its bound. */
 int reproduce_accuracies(struct reproduce *r, struct err *err);
 
+/* A network on a part of the data, against the original. */
+int reproduce_score(struct reproduce *r, const struct graph *g, enum part part,
+                    struct infer_metrics *ret_metrics, struct paired_drop *ret_drop,
+                    struct err *err);
+/* The network that was chosen; NULL: the original. */
+const struct reproduced *reproduce_chosen(const struct reproduce *r);
+
 /* ---- reproduce_times.c ---- */
 /* All networks take turns, on each engine on which they were timed. */
 int reproduce_times(struct reproduce *r, struct err *err);
@@ -51,3 +58,12 @@ int reproduce_times(struct reproduce *r, struct err *err);
 /* ---- reproduce_training.c ---- */
 /* Each run of each student, from the weights that it began with. */
 int reproduce_training(struct reproduce *r, struct err *err);
+/* What comes out when a design learns as a student of the manifest did in its first run, but from
+ * labels alone, in one run of as many epochs as that had in all. The graph is the caller's. */
+struct plain_run {
+    struct graph *g; /* in float, norms folded */
+    int epochs;
+    double seconds, search_accuracy;
+};
+int reproduce_train_plain(struct reproduce *r, const char *design, yyjson_val *student,
+                          struct plain_run *ret, struct err *err);

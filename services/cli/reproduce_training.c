@@ -124,17 +124,22 @@ static void again_release(struct again *a)
     graph_free(a->judge_graph);
 }
 
+static int set_recipe(struct again *a, struct err *err)
+{
+    a->how = recipe_from_message(a->settings);
+    int rc = recipe_options(&a->how, a->threads, &a->options, err);
+    a->options.data =
+        manifest_text(yyjson_obj_get(a->t->r->manifest.root, "inputs"), "data_sha256");
+    return rc < 0 ? err_wrap(err, "settings") : 0;
+}
+
 static int read_settings(struct again *a, struct err *err)
 {
     a->settings = message_new(&hone__v1__train_settings__descriptor, err);
     if (!a->settings)
         return -ERR_RESOURCE_EXHAUSTED;
     int rc = message_from_json(yyjson_obj_get(a->rung, "settings"), &a->settings->base, err);
-    if (rc < 0)
-        return rc;
-    a->how = recipe_from_message(a->settings);
-    rc = recipe_options(&a->how, a->threads, &a->options, err);
-    return rc < 0 ? err_wrap(err, "settings") : 0;
+    return rc < 0 ? err_wrap(err, "settings") : set_recipe(a, err);
 }
 
 /* The network that the run names; *ret stays NULL where it names none. */
@@ -173,6 +178,15 @@ static int open_teacher(struct again *a, struct err *err)
     return recipe_features(&a->how, a->teacher_graph, &s->pre, a->g, &a->features, err);
 }
 
+static int open_network(struct again *a, struct err *err)
+{
+    const struct samples *s = &a->t->r->samples;
+    recipe_settle(&a->how, a->from);
+    int rc = recipe_network(&a->how, a->from, s->ds, &s->pre, a->threads, &a->g, &a->options.frozen,
+                            err);
+    return rc < 0 ? rc : 0;
+}
+
 static int prepare(struct again *a, struct err *err)
 {
     const struct samples *s = &a->t->r->samples;
@@ -183,14 +197,9 @@ static int prepare(struct again *a, struct err *err)
         rc = read_named(a, "teacher_sha256", &a->teacher_graph, err);
     if (rc == 0)
         rc = read_named(a, "judge_sha256", &a->judge_graph, err);
-    if (rc < 0)
-        return rc;
-    recipe_settle(&a->how, a->from);
-    a->options.data =
-        manifest_text(yyjson_obj_get(a->t->r->manifest.root, "inputs"), "data_sha256");
-    rc = recipe_network(&a->how, a->from, s->ds, &s->pre, a->threads, &a->g, &a->options.frozen,
-                        err);
-    if (rc >= 0)
+    if (rc == 0)
+        rc = open_network(a, err);
+    if (rc == 0)
         rc = open_teacher(a, err);
     /* As the trainer has it: without a judge of its own the teacher says what is right. */
     a->judge = (struct train_judge){a->judge_graph ? a->judge_graph : a->teacher_graph, s->pre};
@@ -316,4 +325,67 @@ int reproduce_training(struct reproduce *r, struct err *err)
             rc = train_student(&t, student, err);
     }
     return rc;
+}
+
+/* ---- a plain network beside them ---- */
+
+static double all_epochs(yyjson_val *student)
+{
+    size_t i, n;
+    yyjson_val *rung;
+    double sum = 0;
+    yyjson_arr_foreach(yyjson_obj_get(student, "rungs"), i, n, rung)
+    {
+        const double epochs = manifest_number(rung, "epochs");
+        sum += epochs > 0 ? epochs : 0;
+    }
+    return sum;
+}
+
+/* The student's own settings, without its teacher. */
+static int plain_settings(struct again *a, yyjson_val *student, struct err *err)
+{
+    int rc = read_settings(a, err);
+    if (rc < 0)
+        return rc;
+    a->settings->epochs = (uint32_t)fmin(all_epochs(student), 1e6);
+    a->settings->distil = -1; /* 0 */
+    a->settings->views = 0;
+    a->settings->reinit = true;
+    rc = message_set(&a->settings->features, "", err);
+    return rc < 0 ? rc : set_recipe(a, err);
+}
+
+int reproduce_train_plain(struct reproduce *r, const char *design, yyjson_val *student,
+                          struct plain_run *ret, struct err *err)
+{
+    yyjson_val *rung = yyjson_arr_get_first(yyjson_obj_get(student, "rungs"));
+    const double threads = manifest_number(rung, "threads");
+    _cleanup_(retraining_release) struct retraining t = {.r = r, .seed = r->samples.seed};
+    _cleanup_(again_release) struct again a = {
+        .t = &t, .rung = rung, .threads = threads >= 1 ? (int)threads : (int)r->q->threads};
+    if (!yyjson_is_obj(yyjson_obj_get(rung, "settings")))
+        return err_set(err, ERR_FAILED_PRECONDITION, "the manifest does not say how %s was trained",
+                       manifest_text(student, "name"));
+    int rc = remember_design(&t, design, err);
+    if (rc == 0)
+        rc = plain_settings(&a, student, err);
+    if (rc == 0)
+        rc = network_from_bytes(t.known[0].onnx, t.known[0].bytes, true, &a.from, err);
+    if (rc == 0)
+        rc = open_network(&a, err);
+    if (rc == 0)
+        rc = train_run(a.g, r->samples.ds, &r->samples.pre, &a.options, &a.result, err);
+    if (rc == 0)
+        rc = recipe_ship(&a.how, a.result.graph, r->samples.pre_text, err);
+    if (rc < 0)
+        return rc;
+    const struct train_result *result = &a.result;
+    *ret = (struct plain_run){
+        .g = TAKE_PTR(a.result.graph),
+        .epochs = a.options.epochs,
+        .seconds = result->seconds,
+        .search_accuracy =
+            result->n_epochs ? result->curve[result->n_epochs - 1].search_accuracy : NAN};
+    return 0;
 }
