@@ -182,9 +182,9 @@ const struct cli_command cmd_reproduce = {
         "accuracies on the test and the search part with drops and bounds, and the times, which\n"
         "are judged by their ratio to the original's. With --retrain every student learns again,\n"
         "from the weights that its design and seed give, to the same weights bit for bit.\n"
-        "Ends with 4 where a number is another one. With --control a plain smaller network, as one\n"
-        "would write it by hand, learns by the recipe of the student that was chosen, for as many\n"
-        "epochs, from labels alone: control.onnx and control.json beside the manifest.",
+        "Ends with 4 where a number is another one. With --control a plain smaller network, as\n"
+        "one would write it by hand, learns by the recipe of the student that was chosen, for as\n"
+        "many epochs, from labels alone: control.onnx and control.json beside the manifest.",
     .examples = "  hone reproduce out/manifest.json\n"
                 "  hone reproduce out/manifest.json --model resnet56.onnx --data cifar10.tar\n"
                 "  hone reproduce out/manifest.json --retrain --seconds 0 --json\n",

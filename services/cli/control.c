@@ -70,7 +70,6 @@ static struct runner_options runner_options_of(const struct reproduce *r)
     const double threads = manifest_number(settings, "threads");
     return (struct runner_options){.batch = batch >= 1 ? (int64_t)batch : 1,
                                    .threads = threads >= 1 ? (int)threads : 1,
-                                   .streams = 1,
                                    .precision = PRECISION_AUTO};
 }
 
@@ -93,7 +92,7 @@ static int measure(const struct reproduce *r, const void *const *onnx, const siz
         rc = bench_run(items, n, &how, results, err);
     for (int i = 0; i < n; i++) {
         if (rc == 0)
-            us[i] = runner_times(runners[i], &results[i]).p50_us;
+            us[i] = results[i].p50_us;
         runner_free(runners[i]);
     }
     return rc;
@@ -254,7 +253,7 @@ static void add_real(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, do
 static void add_winner(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct control *c)
 {
     static const char *const numbers[] = {"macs", "parameters", "bytes", "drop_upper95_points",
-                                          "drop_upper95_alone_points"};
+                                          "drop_bound_points"};
     yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "winner");
     yyjson_val *a = manifest_accuracy(c->winner->entry, "test", "hone");
     yyjson_mut_obj_add_strcpy(doc, o, "name", c->winner->name);

@@ -539,14 +539,17 @@ static int check_together(struct reproduce *r, struct err *err)
         cases[k++] = (struct drop_case){
             .worse = network->drop.worse, .better = network->drop.better, .n = (int64_t)n};
     }
-    infer_drop_bounds(cases, k, 0.05, drop_limit(r));
+    const double confidence = manifest_number(section(r, "limit"), "confidence");
+    if (!(confidence > 0.5)) /* point estimates decide */
+        return 0;
+    infer_drop_bounds(cases, k, 1 - confidence, drop_limit(r));
     k = 0;
     yyjson_arr_foreach(finals, i, count, final)
     {
         if (rc == 0)
             rc = findings_number(&r->findings, "bounds of all finals together",
                                  manifest_text(final, "name"),
-                                 manifest_number(final, "drop_upper95_points"), cases[k++].bound, 4,
+                                 manifest_number(final, "drop_bound_points"), cases[k++].bound, 4,
                                  fmax(off, 100 * CLOSE_SAMPLES / n), err);
     }
     return rc;

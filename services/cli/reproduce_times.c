@@ -18,7 +18,7 @@ struct turn {
     const char *engine;
     yyjson_val *reported;
     struct runner *runner;
-    struct runner_times times;
+    struct bench_result times;
 };
 struct turns {
     struct turn *list;
@@ -36,15 +36,13 @@ static void turns_release(struct turns *t)
     free(t->results);
 }
 
-static struct runner_options options_of(const struct reproduce *r, yyjson_val *timing)
+static struct runner_options options_of(const struct reproduce *r)
 {
     yyjson_val *settings = yyjson_obj_get(r->manifest.root, "settings");
     const double batch = manifest_number(settings, "batch");
     const double threads = manifest_number(settings, "threads");
-    const double streams = manifest_number(timing, "streams");
     return (struct runner_options){.batch = batch >= 1 ? (int64_t)batch : 1,
-                                   .threads = threads >= 1 ? (int)threads : 1,
-                                   .streams = streams >= 1 ? (int)streams : 1};
+                                   .threads = threads >= 1 ? (int)threads : 1};
 }
 
 static int add_turn(const struct reproduce *r, struct turns *t, const struct reproduced *network,
@@ -54,7 +52,7 @@ static int add_turn(const struct reproduce *r, struct turns *t, const struct rep
     if (!reported || !network->g)
         return 0;
     struct turn turn = {.network = network, .engine = engine, .reported = reported};
-    struct runner_options options = options_of(r, reported);
+    struct runner_options options = options_of(r);
     options.peer = strcmp(engine, "onnxruntime") == 0;
     int rc = precision_parse(manifest_text(reported, "precision"), &options.precision, err);
     if (rc == 0)
@@ -125,7 +123,7 @@ int reproduce_times(struct reproduce *r, struct err *err)
         return rc;
     rc = bench_run(t.items, t.n, &options, t.results, err);
     for (int i = 0; rc == 0 && i < t.n; i++)
-        t.list[i].times = runner_times(t.list[i].runner, &t.results[i]);
+        t.list[i].times = t.results[i];
     for (int i = 0; rc == 0 && i < t.n; i++) /* the original on our kernels is the first */
         rc = add_time(r, &t.list[i], &t.list[0], err);
     return rc;

@@ -222,8 +222,10 @@ static void describe_accuracy(yyjson_val *event, struct strbuf *line)
 static void on_best(struct screen *s, yyjson_val *event)
 {
     struct strbuf line = {0};
-    strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
-                  number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
+    const double images = number_of(event, "images_per_s"); /* where throughput is wanted */
+    strbuf_printf(&line, "%s: %.0f %s, %.2fx the original", text_of(event, "name"),
+                  images > 0 ? images : number_of(event, "p50_us"), images > 0 ? "images/s" : "us",
+                  number_of(event, "speedup_fp32"));
     describe_accuracy(event, &line);
     if (!line.failed)
         str_copy(s->best, sizeof(s->best), line.data);

@@ -32,6 +32,9 @@ struct report {
 /* The file name under which a network is handed out, by its name: "model.onnx" for the chosen one.
  */
 const char *report_file_of(const struct report *report, const job_network *network, char text[160]);
+/* What is said of the drop of a final: the bound by which it is judged, and at what confidence, in
+ * percent. Where the point estimate decides: the bound alone, at 95 %. */
+double report_bound(const struct report *report, const job_network *network, double *ret_percent);
 /* Ratio of medians, original over this; 0 when either is unknown. `engine` of both. */
 double report_speedup(const struct report *report, const job_network *network,
                       const job_network *over, const char *engine);

@@ -6,7 +6,6 @@
 
 #include "services/exporter/build.h"
 #include "services/exporter/test_part.h"
-#include "shared/work/goal.h"
 
 void report_inputs_release(struct report_inputs *in)
 {
@@ -256,7 +255,6 @@ int report_inputs_read(struct work_task *task, struct report_inputs *in, struct 
         r = test_part_judge(in->stage->state, err);
     if (r < 0)
         return r;
-    goal_judge(in->stage->state);
     return test_part_openings(task, in->stage->state, &in->record, err);
 }
 

@@ -36,7 +36,6 @@ static void add_timing(doc *d, val *object, const Hone__V1__Timing *t)
     report_number(d, object, "p50_us", t->p50_us, 2);
     report_number(d, object, "p90_us", t->p90_us, 2);
     report_number(d, object, "images_per_s", t->images_per_s, 1);
-    yyjson_mut_obj_add_uint(d, object, "streams", t->streams);
     yyjson_mut_obj_add_uint(d, object, "runs", t->runs);
     yyjson_mut_obj_add_bool(d, object, "noisy", t->noisy);
 }
@@ -72,13 +71,10 @@ static void add_peers(doc *d, val *object, const job_network *network)
     add_accuracy(d, peer, a, true);
 }
 
-/* Of a final: judged together with the others, and alone. */
+/* Of a final: by what it is judged, together with the others. */
 static void add_bound(doc *d, val *object, const job_network *network)
 {
-    const Hone__V1__Accuracy *a = state_accuracy(network, "test", "hone");
-    yyjson_mut_obj_remove_key(object, "drop_upper95_points");
-    report_number(d, object, "drop_upper95_points", network->drop_upper95_points, 4);
-    report_number(d, object, "drop_upper95_alone_points", a ? a->drop_upper95_points : NAN, 4);
+    report_number(d, object, "drop_bound_points", network->drop_bound_points, 4);
     yyjson_mut_obj_add_bool(d, object, "within_limit", network->within_limit);
 }
 
@@ -128,7 +124,7 @@ static void add_limit(doc *d, val *root, const struct report *r)
         report_number(d, limit, "max_us", spec->max_us, 3);
     if (spec->max_bytes > 0)
         yyjson_mut_obj_add_uint(d, limit, "max_bytes", spec->max_bytes);
-    yyjson_mut_obj_add_real(d, limit, "confidence", 0.95);
+    yyjson_mut_obj_add_real(d, limit, "confidence", goal_confidence(spec));
     int objective = (int)r->state->spec->objective;
     yyjson_mut_obj_add_str(d, limit, "objective",
                            objectives[objective >= 0 && objective < 3 ? objective : 0]);

@@ -16,6 +16,8 @@ static size_t count_networks(const struct report *r)
 /* What makes several bounds one claim. */
 static const char *correction_of(const struct report *r)
 {
+    if (goal_confidence(r->state->spec) <= 0.5)
+        return "none"; /* point estimates are compared */
     return goal_turned(r->state->spec) ? "Bonferroni" : "Holm";
 }
 
@@ -34,6 +36,7 @@ void report_test_part_html(const struct report *r, struct strbuf *out)
 {
     const size_t openings = r->n_openings, networks = count_networks(r),
                  finals = r->state->n_finals;
+    const double confidence = goal_confidence(r->state->spec);
     if (openings == 0)
         return;
     strbuf_printf(
@@ -42,13 +45,14 @@ void report_test_part_html(const struct report *r, struct strbuf *out)
         "%zu time%s, for %zu network%s: ",
         openings, openings == 1 ? "" : "s", networks, networks == 1 ? "" : "s");
     add_openings(r, out);
-    if (finals > 1)
-        strbuf_printf(out, ". The bounds on the drops of the %zu finals hold together (%s): %s",
-                      finals, correction_of(r),
+    if (finals > 1 && confidence > 0.5)
+        strbuf_printf(out,
+                      ". The bounds on the drops of the %zu finals hold together (%s): with %g %% "
+                      "confidence %s",
+                      finals, correction_of(r), 100 * confidence,
                       goal_turned(r->state->spec)
-                          ? "with 95 % confidence none is exceeded"
-                          : "with 95 % confidence no network that is said to keep the limit on the "
-                            "drop breaks it");
+                          ? "none is exceeded"
+                          : "no network that is said to keep the limit on the drop breaks it");
     strbuf_add(out, ".</p>");
 }
 

@@ -10,8 +10,6 @@
 #include "shared/work/goal.h"
 #include "shared/work/so_far.h"
 
-#define MISS 0.05
-
 /* ---- openings ---- */
 
 static bool was_scored(const Hone__V1__JobRecord *record, const char *artifact)
@@ -75,7 +73,14 @@ int test_part_openings(struct work_task *task, const job_state *state, Hone__V1_
 
 /* ---- bounds ---- */
 
-int test_part_judge(job_state *state, struct err *err)
+/* Who is asked for the point estimate is asked for no proof. */
+static void take_estimates(job_state *state)
+{
+    for (size_t i = 0; i < state->n_finals; i++)
+        state->finals[i]->drop_bound_points = state->finals[i]->drop_points;
+}
+
+static int take_bounds(job_state *state, double miss, struct err *err)
 {
     const double limit = goal_turned(state->spec) ? -INFINITY : state->spec->max_drop;
     _cleanup_(freep) struct drop_case *cases = mem_calloc(state->n_finals + 1, sizeof(*cases));
@@ -87,8 +92,24 @@ int test_part_judge(job_state *state, struct err *err)
             cases[i] = (struct drop_case){
                 .worse = (int64_t)a->worse, .better = (int64_t)a->better, .n = (int64_t)a->n};
     }
-    infer_drop_bounds(cases, (int)state->n_finals, MISS, limit);
+    infer_drop_bounds(cases, (int)state->n_finals, miss, limit);
     for (size_t i = 0; i < state->n_finals; i++)
-        state->finals[i]->drop_upper95_points = cases[i].bound;
+        state->finals[i]->drop_bound_points = cases[i].bound;
     return 0;
+}
+
+int test_part_judge(job_state *state, struct err *err)
+{
+    const double confidence = goal_confidence(state->spec);
+    int rc = 0;
+    if (confidence > 0.5)
+        rc = take_bounds(state, 1 - confidence, err);
+    else
+        take_estimates(state);
+    for (size_t i = 0; i < state->n_finals; i++) {
+        job_network *n = state->finals[i];
+        n->within_limit = state_proved(n) && n->drop_bound_points <= state->spec->max_drop &&
+                          goal_affordable(state->spec, goal_cost_of(state, n));
+    }
+    return rc;
 }

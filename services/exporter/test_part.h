@@ -8,7 +8,8 @@
 int test_part_openings(struct work_task *task, const job_state *state, Hone__V1__JobRecord **ret,
                        struct err *err);
 
-/* Bounds on the drops of all finals, such that with 95 % confidence none of them is wrong about the
- * limit (infer_drop_bounds); with a limit on costs, where the least of them decides, such that all
- * hold. */
+/* Bounds on the drops of all finals at the job's confidence, such that none of them is wrong about
+ * the limit (infer_drop_bounds); with a limit on costs, where the least of them decides, such that
+ * all hold. A confidence of 0.5 goes by the estimates. Notes in each final whether it keeps every
+ * limit, as goal_judge does with each alone. */
 int test_part_judge(job_state *state, struct err *err);

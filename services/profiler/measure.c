@@ -41,10 +41,7 @@ static int open_all(struct work_task *task, const Hone__V1__MeasureTask *measure
                     struct entry *entries, struct err *err)
 {
     struct runner_options options = {.batch = measure->batch ? measure->batch : 1,
-                                     .threads = measure->threads ? (int)measure->threads : 1,
-                                     .streams = 1};
-    if (measure->objective == HONE__V1__OBJECTIVE__THROUGHPUT)
-        options.streams = runner_streams(options.threads);
+                                     .threads = measure->threads ? (int)measure->threads : 1};
     for (size_t i = 0; i < measure->n_items; i++) {
         const Hone__V1__MeasureTask__Item *item = measure->items[i];
         int r =
@@ -67,7 +64,7 @@ static int open_all(struct work_task *task, const Hone__V1__MeasureTask *measure
     return 0;
 }
 
-/* bench: of its runner's item. */
+/* bench: of its runner's item; NULL: it has none. */
 static int add_timing(Hone__V1__MeasureResult *result, const Hone__V1__MeasureTask *measure,
                       size_t at, const struct entry *entry, const struct bench_result *bench,
                       struct err *err)
@@ -76,17 +73,14 @@ static int add_timing(Hone__V1__MeasureResult *result, const Hone__V1__MeasureTa
     Hone__V1__Timing *t = message_new(&hone__v1__timing__descriptor, err);
     if (!t)
         return -ERR_RESOURCE_EXHAUSTED;
-    if (entry->runner) {
-        const struct runner_times times = runner_times(entry->runner, bench);
-        t->p50_us = times.p50_us;
-        t->p90_us = times.p90_us;
-        t->images_per_s = times.images_per_s;
-        t->runs = (uint32_t)times.runs;
-        t->noisy = times.noisy;
+    if (bench) {
+        const double batch = measure->batch ? measure->batch : 1;
+        t->p50_us = bench->p50_us;
+        t->p90_us = bench->p90_us;
+        t->images_per_s = bench->p50_us > 0 ? 1e6 * batch / bench->p50_us : 0;
+        t->runs = (uint32_t)bench->runs;
+        t->noisy = bench->noisy;
     }
-    t->streams = measure->objective == HONE__V1__OBJECTIVE__THROUGHPUT
-                     ? (uint32_t)runner_streams((int)measure->threads)
-                     : 1;
     int r = message_set(&t->engine, item->engine, err);
     if (r == 0)
         r = message_set(&t->precision, item->precision, err);

@@ -15,7 +15,7 @@
 #define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define MOST_BUILT 3
-#define BOUND 2.13        /* deviations that the bound on a drop adds, of one of three finals */
+#define MOST_FINALS 3     /* that are judged together */
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
@@ -135,7 +135,8 @@ double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
-    return original_error(state) + state->spec->max_drop / 100 - BOUND * sqrt(DISAGREEMENT / n);
+    return original_error(state) + state->spec->max_drop / 100 -
+           goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/propose.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -158,6 +159,7 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     train.settings = &settings;
     train.teacher = teacher_of(state);
     train.judge = state->network;
+    ablate_training(state, student, &train);
     int rc = work_follow(out, "trainer", "train", &train.base, err);
     if (rc == 0)
         out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;

@@ -1,11 +1,10 @@
 #pragma once
 /*
- * A network that is ready to be timed, on our kernels or on ONNX Runtime, in one stream or, for
- * throughput, in several side by side. Several of them take turns in bench_run:
+ * A network that is ready to be timed, on our kernels or on ONNX Runtime. Several of them take
+ * turns in bench_run:
  *
  *     items[i] = runner_item(runners[i]);
  *     bench_run(items, n, &options, results, err);
- *     t = runner_times(runners[i], &results[i]);
  */
 #include "shared/nn/bench.h"
 #include "shared/nn/plan.h"
@@ -13,8 +12,7 @@
 struct runner;
 struct runner_options {
     int64_t batch;
-    int threads; /* of one stream */
-    int streams;
+    int threads;
     enum precision precision; /* as in plan_options; ONNX Runtime does as the file says */
     bool peer;                /* on ONNX Runtime */
 };
@@ -25,15 +23,3 @@ int runner_open(const void *onnx, size_t bytes, const struct runner_options *opt
 struct runner *runner_free(struct runner *runner); /* NULL-safe, returns NULL */
 void runner_freep(struct runner **runner);
 struct bench_item runner_item(struct runner *runner);
-
-/* Of one run of one stream; images a second: of all streams. */
-struct runner_times {
-    double p50_us, p90_us, images_per_s;
-    int64_t runs;
-    bool noisy;
-};
-/* bench: what bench_run says about the runner's item. */
-struct runner_times runner_times(const struct runner *runner, const struct bench_result *bench);
-
-/* Streams that fill the machine with runs of so many threads. */
-int runner_streams(int threads);

@@ -107,6 +107,7 @@ static void result_json_has_the_figures(void **state)
     number_is(doc, "/results/0/speedup_int8", 1.25);
     number_is(doc, "/results/0/drop_points", 0.5);
     number_is(doc, "/results/0/drop_upper95_points", 0.75);
+    number_is(doc, "/results/0/drop_bound_points", 0.8);
     number_is(doc, "/results/0/images_per_s", 25000);
     number_is(doc, "/results/0/peers/onnxruntime/p50_us", 20);
     assert_true(yyjson_get_bool(at(doc, "/results/0/within_limit")));

@@ -312,7 +312,7 @@ static void finals_are_judged_together(void **state)
     _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
     STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
     assert_false(record->state->finals[0]->within_limit);
-    assert_true(record->state->finals[0]->drop_upper95_points > 1);
+    assert_true(record->state->finals[0]->drop_bound_points > 1);
 }
 
 /* ---- jobs that refine others ---- */

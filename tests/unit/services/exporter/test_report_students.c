@@ -71,6 +71,7 @@ static void make_final(void)
     known.final.design = (char *)DESIGN;
     known.final.drop_points = 0.6;
     known.final.drop_upper95_points = 0.85;
+    known.final.drop_bound_points = 0.9;
     known.final.within_limit = true;
     timing(&known.timing, "hone", 10);
     known.timings[0] = &known.timing;
