@@ -12,10 +12,11 @@
 #include "shared/graph/onnx.h"
 
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
-#define USUAL_BATCH 128
+#define USUAL_BATCH 64
 #define LEAST_BATCH 16
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
-#define USUAL_RATE 0.1  /* of that batch */
+#define USUAL_RATE 0.2  /* of that batch */
+#define LOOKAHEAD 5
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
@@ -134,7 +135,8 @@ static void settings_of(const job_state *state, const job_student *student,
     s->temperature = TEMPERATURE;
     s->views = state->views;
     s->reinit = student->rungs == 0;
-    s->zero_residual = s->reinit;
+    s->zero_residual = s->identity = s->whiten = s->reinit;
+    s->lookahead = LOOKAHEAD;
     augment(ends, s);
 }
 
