@@ -16,6 +16,7 @@
 #define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define MOST_BUILT 3
+#define MOST_FINALS 3     /* that are judged together */
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
@@ -136,7 +137,7 @@ double race_error_limit(const job_state *state)
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
     return original_error(state) + state->spec->max_drop / 100 -
-           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
+           goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
