@@ -44,7 +44,11 @@ int quant_ranges_guess(const struct graph *g, struct quant_ranges *ret, struct e
 struct quant_choice {
     const char *layer;
     enum precision precision; /* FP32, BF16 or INT8 */
+    int weight_bits;          /* of an INT8 layer; 0: as the options say */
 };
+/* Weights of fewer bits are stored and computed with as 8-bit integers, of which they use the
+ * middle: any runtime runs them, and they are packed (shared/coding) into fewer bytes. */
+#define QUANT_BITS_LEAST 2
 struct quant_options {
     int weight_bits; /* 8; 7 where the target has no VNNI and 16-bit sums could saturate; 0: 8 */
 };

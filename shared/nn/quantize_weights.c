@@ -1,4 +1,4 @@
-/* Weights in 8 bits: symmetric, a scale for each output channel. */
+/* Weights in 8 bits or fewer: symmetric, a scale for each output channel. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -77,7 +77,7 @@ static void scatter(const struct quant_layer *layer, const float *w, int64_t cha
 int quant_weights(const struct quant_layer *layer, const float *weights, int bits,
                   const float *least, float *scales, int8_t *q, struct err *err)
 {
-    const float most = bits == 7 ? 63.0f : 127.0f;
+    const float most = (float)((1 << (bits - 1)) - 1);
     const int64_t n = layer->outer * layer->inner;
     _cleanup_(freep) float *w = mem_calloc((size_t)n, sizeof(*w));
     if (!w)

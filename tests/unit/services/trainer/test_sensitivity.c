@@ -100,7 +100,8 @@ static void scores_are_those_of_the_whole_network_with_one_layer_lowered(void **
     assert_int_equal(infer_run(net.g, &infer, SAMPLES, fill, NULL, parent, &err), 0);
     for (int i = 0; i < found.n; i++) {
         _cleanup_(graph_freep) struct graph *q = NULL;
-        const struct quant_choice choice = {found.scores[i].layer, PRECISION_INT8};
+        const struct quant_choice choice = {.layer = found.scores[i].layer,
+                                            .precision = PRECISION_INT8};
         const struct quant_options bits = {.weight_bits = options.weight_bits};
         assert_int_equal(quant_rewrite(net.g, &choice, 1, &ranges, &bits, &q, &err), 0);
         assert_int_equal(infer_run(q, &infer, SAMPLES, fill, NULL, child, &err), 0);
