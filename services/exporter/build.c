@@ -13,10 +13,12 @@
 
 #include "services/exporter/exporter.h"
 #include "shared/base/str.h"
+#include "shared/coding/packed.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/logits.h"
 #include "shared/nn/ranges.h"
+#include "shared/work/goal.h"
 
 struct build {
     struct work_task *task;
@@ -60,17 +62,18 @@ static int choose(struct build *b, struct err *err)
         b->choices[i] = (struct quant_choice){
             .layer = names[i],
             .precision = b->order->all_int8 ? PRECISION_INT8 : PRECISION_FP32,
+            .weight_bits = (int)(b->order->weight_bits & 15),
         };
     for (size_t i = 0; i < b->order->n_layers && !b->order->all_int8; i++) {
         const Hone__V1__LayerChoice *wanted = b->order->layers[i];
-        enum precision precision;
-        rc = precision_parse(wanted->precision, &precision, err);
+        struct quant_choice *choice = choice_of(b, wanted->layer), found = {0};
+        rc = quant_choice_parse(wanted->precision, &found, err);
         if (rc < 0)
             return err_wrap(err, "layer '%s'", wanted->layer);
-        struct quant_choice *choice = choice_of(b, wanted->layer);
-        if (choice)
-            choice->precision = precision;
-        else if (precision != PRECISION_FP32)
+        if (choice) {
+            choice->precision = found.precision;
+            choice->weight_bits = found.weight_bits;
+        } else if (found.precision != PRECISION_FP32)
             return err_set(err, ERR_INVALID_ARGUMENT, "layer '%s' cannot run in %s", wanted->layer,
                            wanted->precision);
     }
@@ -134,9 +137,12 @@ static int layers_json(const struct build *b, char **ret, struct err *err)
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = doc ? yyjson_mut_obj(doc) : NULL;
     bool ok = root != NULL;
-    for (int i = 0; i < b->n_choices && ok; i++) /* names outlive the document */
-        ok = yyjson_mut_obj_add_str(doc, root, b->choices[i].layer,
-                                    precision_name(b->choices[i].precision));
+    for (int i = 0; i < b->n_choices && ok; i++) { /* names of layers outlive the document */
+        yyjson_mut_val *key = yyjson_mut_str(doc, b->choices[i].layer);
+        yyjson_mut_val *value =
+            yyjson_mut_strcpy(doc, quant_choice_name(&b->choices[i], (char[8]){0}));
+        ok = key && value && yyjson_mut_obj_add(root, key, value);
+    }
     if (ok)
         yyjson_mut_doc_set_root(doc, root);
     *ret = ok ? yyjson_mut_write(doc, 0, NULL) : NULL;
@@ -179,7 +185,8 @@ static int add_layers(struct build *b, struct err *err)
             return -ERR_RESOURCE_EXHAUSTED;
         int rc = message_set(&layer->layer, b->choices[i].layer, err);
         if (rc == 0)
-            rc = message_set(&layer->precision, precision_name(b->choices[i].precision), err);
+            rc = message_set(&layer->precision, quant_choice_name(&b->choices[i], (char[8]){0}),
+                             err);
         if (rc == 0)
             rc = message_append(&b->network->layers, &b->network->n_layers, layer, err);
         if (rc < 0) {
@@ -188,6 +195,28 @@ static int add_layers(struct build *b, struct err *err)
         }
     }
     return 0;
+}
+
+/* The smallest form of the file, where small is what is wanted; it is read back at once. */
+static int pack(struct build *b, const void *data, size_t bytes, struct err *err)
+{
+    _cleanup_(freep) void *packed = NULL;
+    _cleanup_(freep) void *back = NULL;
+    size_t n = 0, n_back = 0;
+    char name[HASH_HEX_BYTES];
+    if (!goal_small(b->state->spec))
+        return 0;
+    int rc = packed_write(data, bytes, &packed, &n, err);
+    if (rc == 0)
+        rc = packed_read(packed, n, bytes, &back, &n_back, err);
+    if (rc == 0 && (n_back != bytes || memcmp(back, data, bytes) != 0))
+        rc = err_set(err, ERR_INTERNAL, "the packed network does not come back");
+    if (rc == 0)
+        rc = store_put(b->task->store, packed, n, name, err);
+    if (rc == 0)
+        rc = message_set(&b->network->packed, name, err);
+    b->network->packed_bytes = n;
+    return rc;
 }
 
 /* Writes the file, and reads it back as what will be scored. */
@@ -201,6 +230,8 @@ static int export(struct build *b, struct graph **ret, struct err *err)
         rc = store_put(b->task->store, data, bytes, name, err);
     if (rc == 0)
         rc = message_set(&b->network->artifact, name, err);
+    if (rc == 0)
+        rc = pack(b, data, bytes, err);
     if (rc == 0)
         rc = message_set(&b->network->name, b->order->name, err);
     if (rc == 0 && is_trained(b))

@@ -81,17 +81,24 @@ static const job_network *closest(const job_state *state)
     return best;
 }
 
+/* What a network costs beside its time, where that was asked: "takes 190 us and 118.2 KB, ". */
+static char *write_costs(const job_state *s, const job_network *network)
+{
+    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
+    char bytes[32];
+    return goal_turned(s->spec) || goal_small(s->spec)
+               ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
+                            str_bytes(goal_bytes(network), bytes))
+               : strdup("");
+}
+
 /* Why the original stays. */
 static char *write_refusal(const struct report *r)
 {
     const job_state *s = r->state;
     const job_network *best = closest(s);
-    const Hone__V1__Timing *t = state_timing(best, "hone", NULL);
-    char limits[GOAL_TEXT_BYTES], bytes[32];
-    _cleanup_(freep) char *costs = goal_turned(s->spec)
-                                       ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
-                                                    str_bytes((double)best->bytes, bytes))
-                                       : strdup("");
+    char limits[GOAL_TEXT_BYTES];
+    _cleanup_(freep) char *costs = write_costs(s, best);
     const bool keeps =
         goal_turned(s->spec) && goal_affordable(s->spec, goal_cost_of(s, s->baseline));
     return str_printf("%s %s %s: the original stays. The closest, %s, %sis %.2fx as fast and drops "
@@ -100,6 +107,28 @@ static char *write_refusal(const struct report *r)
                       keeps ? "itself, and nothing loses less" : "and was better than the original",
                       best->name, costs ? costs : "", report_speedup(r, best, s->baseline, "hone"),
                       best->drop_points, best->drop_upper95_points);
+}
+
+/* What was gained: of time, and before that of bytes where those were asked for. */
+static char *write_gain(const struct report *r)
+{
+    const job_state *s = r->state;
+    const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
+    const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
+    char small[32], large[32];
+    _cleanup_(freep) char *smaller =
+        goal_small(s->spec)
+            ? str_printf("%.1fx smaller than the original (%s packed, instead of %s), ",
+                         goal_bytes(s->baseline) / goal_bytes(r->chosen),
+                         str_bytes(goal_bytes(r->chosen), small),
+                         str_bytes(goal_bytes(s->baseline), large))
+            : strdup("");
+    return str_printf(
+        "%s%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
+        "thread%s)",
+        smaller ? smaller : "", report_speedup(r, r->chosen, s->baseline, "hone"),
+        t ? t->p50_us : 0, t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads,
+        s->spec->threads == 1 ? "" : "s");
 }
 
 static char *write_verdict(const struct report *r)
@@ -111,8 +140,7 @@ static char *write_verdict(const struct report *r)
     if (r->chosen == s->baseline)
         return write_refusal(r);
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");
-    const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
-    const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
+    _cleanup_(freep) char *gain = write_gain(r);
     _cleanup_(freep) char *quality =
         labels ? str_printf("%.2f %% instead of %.2f %% accurate on %llu test samples",
                             100 * a->value, 100 * base->value, (unsigned long long)a->n)
@@ -123,13 +151,9 @@ static char *write_verdict(const struct report *r)
             ? str_printf("Of the networks %s %s loses least: ", goal_text(s->spec, limits),
                          r->chosen->name)
             : strdup("");
-    return str_printf(
-        "%s%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
-        "thread%s), %s; the drop is at most %.2f points with "
-        "95 %% confidence.",
-        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
-        t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s",
-        quality ? quality : "", r->chosen->drop_upper95_points);
+    return str_printf("%s%s, %s; the drop is at most %.2f points with 95 %% confidence.",
+                      turned ? turned : "", gain ? gain : "", quality ? quality : "",
+                      r->chosen->drop_upper95_points);
 }
 
 /* ---- files ---- */
@@ -173,6 +197,9 @@ static int write_files(struct work_task *task, const struct report *report,
     /* The original as it came, when nothing better was found. */
     const char *model = report->chosen == s->baseline ? s->model : report->chosen->artifact;
     int r = add_file(result, "model.onnx", model, report->chosen->bytes, err);
+    if (r == 0 && report->chosen->packed_bytes)
+        r = add_file(result, "model.hone", report->chosen->packed, report->chosen->packed_bytes,
+                     err);
     if (r == 0)
         r = add_text(task, report, report_result_json, "result.json", result, err);
     if (r == 0)
