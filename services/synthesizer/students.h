@@ -14,6 +14,9 @@ typedef Hone__V1__Student job_student;
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err);
 
+/* What the original costs. */
+struct cost students_original(const job_state *state);
+
 /* Builds the student's network, keeps it, and adds it to the state as "student-N". */
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err);
