@@ -1,7 +1,8 @@
 /*
  * Task "build": one network with a precision for each layer, as a QDQ file, scored on the search
  * part. What is scored is the file as written, read back. The network is the job's, whose ranges
- * are known, or one that was trained, which is calibrated first.
+ * are known, or one that was trained, which is calibrated first (or has learned quantized: then it
+ * is described and scored).
  */
 #include "services/exporter/build.h"
 
@@ -87,6 +88,28 @@ static bool is_trained(const struct build *b)
     return *b->order->network != 0;
 }
 
+/* A network that has learned in its quantized form stays as it is. */
+static bool is_tuned(const struct build *b)
+{
+    return is_trained(b) && quant_is_quantized(b->parent);
+}
+
+static int take_over(struct build *b, struct err *err)
+{
+    const Hone__V1__BuildTask *order = b->order;
+    b->choices = arena_alloc(b->arena, order->n_layers + 1, sizeof(*b->choices));
+    if (!b->choices)
+        return err_oom(err, "the choice of precisions");
+    for (size_t i = 0; i < order->n_layers; i++) {
+        struct quant_choice *choice = &b->choices[b->n_choices++];
+        choice->layer = order->layers[i]->layer;
+        int rc = quant_choice_parse(order->layers[i]->precision, choice, err);
+        if (rc < 0)
+            return err_wrap(err, "layer '%s'", choice->layer);
+    }
+    return graph_clone(b->parent, &b->child, err);
+}
+
 static int known_ranges(const struct build *b, struct quant_ranges *ret, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__Ranges *message = NULL;
@@ -129,6 +152,14 @@ static int correct(struct build *b, struct err *err)
     };
     return quant_correct_bias(b->parent, b->child, &infer, samples.view.n, sample_view_fill,
                               &samples.view, err);
+}
+
+static int make(struct build *b, struct err *err)
+{
+    int rc = choose(b, err);
+    if (rc == 0)
+        rc = quantize(b, err);
+    return rc == 0 ? correct(b, err) : rc;
 }
 
 /* {"conv1":"int8", ...} */
@@ -239,9 +270,10 @@ static int export(struct build *b, struct graph **ret, struct err *err)
     if (rc == 0)
         rc = add_layers(b, err);
     const struct cost cost = graph_cost(b->parent);
+    const bool tuned = is_tuned(b);
     b->network->bytes = bytes;
-    b->network->macs = (uint64_t)cost.macs;
-    b->network->parameters = (uint64_t)cost.parameters;
+    b->network->macs = tuned ? b->order->student->macs : (uint64_t)cost.macs;
+    b->network->parameters = tuned ? b->order->student->parameters : (uint64_t)cost.parameters;
     b->network->predicted_us = b->order->predicted_us;
     b->network->predicted_kl = b->order->predicted_kl;
     return rc < 0 ? rc : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
@@ -351,11 +383,7 @@ static int build(struct build *b, struct err *err)
     int rc = build_read_network(b->task, is_trained(b) ? b->order->network : b->state->network,
                                 &b->parent, err);
     if (rc == 0)
-        rc = choose(b, err);
-    if (rc == 0)
-        rc = quantize(b, err);
-    if (rc == 0)
-        rc = correct(b, err);
+        rc = is_tuned(b) ? take_over(b, err) : make(b, err);
     if (rc == 0)
         rc = describe(b, err);
     if (rc == 0)

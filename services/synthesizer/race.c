@@ -14,6 +14,7 @@
 #define MAC_PER_S 4e10        /* of training on a core, where none has been measured */
 #define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
+#define TUNE_SHARE 0.2        /* of the time for training, at each rung: for few bits (tune.c) */
 #define MOST_BUILT 3
 #define MOST_BITS                                                                                  \
     5 /* of the weights of students that are to be small; the fewest: STUDENT_BITS                 \
@@ -27,7 +28,7 @@ int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *er
 
 /* ---- time ---- */
 
-int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
+int race_time(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
 {
     double elapsed = 0, left = 0;
     int rc = state_time(task, &elapsed, &left, err);
@@ -39,6 +40,14 @@ int race_seconds(struct work_task *task, const job_state *state, double *ret_s, 
         state->reserve_s > 0 ? state->reserve_s : fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S);
     *ret_s = left - tail;
     return 0;
+}
+
+int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
+{
+    int rc = race_time(task, state, ret_s, err);
+    if (rc == 0 && goal_small(state->spec))
+        *ret_s *= 1 - TUNE_SHARE;
+    return rc;
 }
 
 /* The end takes about as long as the first proof did. In tens of seconds, so that jobs which were
@@ -242,7 +251,8 @@ static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool 
         rc = message_set(&list[i].student->out, "", err);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = ask_builds(out, state, list[i].student, err);
-    return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
+    const char *next = n > 0 && goal_small(state->spec) ? "tune" : "assemble";
+    return rc == 0 ? work_continue(out, "synthesizer", next, &stage->base, err) : rc;
 }
 
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
