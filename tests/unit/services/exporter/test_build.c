@@ -312,6 +312,38 @@ static void a_trained_network_is_built_from_its_own_weights(void **state)
     assert_true(network->accuracies[0]->kl > 0);
 }
 
+/* In few bits; then, as if it had learned on, as it is. */
+static void a_network_that_learned_quantized_stays_as_it_is(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = student_order();
+    order->weight_bits = 4;
+    order->student->macs = 123;
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    _cleanup_(message_freep) Hone__V1__BuildResult *first =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    _cleanup_(graph_freep) struct graph *g = open_file(first->network);
+    assert_string_equal(first->network->layers[0]->precision, "int4");
+    assert_int_equal(largest_weight(g, "conv9"), 7);
+    order->all_int8 = false;
+    order->layers = first->network->layers;
+    order->n_layers = first->network->n_layers;
+    JOB_OK(message_set(&order->network, first->network->artifact, err));
+    JOB_OK(message_set(&order->name, "student-3-int4-tuned", err));
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    order->layers = NULL;
+    order->n_layers = 0;
+    _cleanup_(message_freep) Hone__V1__BuildResult *second =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    _cleanup_(graph_freep) struct graph *same = open_file(second->network);
+    assert_int_equal(same->n_nodes, g->n_nodes);
+    assert_string_equal(graph_metadata(same, "hone.name"), "student-3-int4-tuned");
+    assert_string_equal(graph_metadata(same, "hone.layers"), graph_metadata(g, "hone.layers"));
+    assert_string_equal(second->network->layers[1]->precision, "int4");
+    assert_int_equal(second->network->macs, 123);
+    assert_true(second->network->accuracies[0]->kl == first->network->accuracies[0]->kl);
+}
+
 static void a_trained_network_of_no_student_is_refused(void **state)
 {
     (void)state;
@@ -339,6 +371,7 @@ int main(void)
                                         begin_without_labels, end),
         TEST(a_layer_that_is_not_there_is_refused),
         TEST(a_trained_network_is_built_from_its_own_weights),
+        TEST(a_network_that_learned_quantized_stays_as_it_is),
         TEST(a_trained_network_of_no_student_is_refused),
         TEST(a_cancelled_task_stops),
         TEST(targets_without_vnni_get_seven_bits),
