@@ -222,8 +222,12 @@ static void describe_accuracy(yyjson_val *event, struct strbuf *line)
 static void on_best(struct screen *s, yyjson_val *event)
 {
     struct strbuf line = {0};
-    strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
-                  number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
+    char size[32];
+    strbuf_printf(&line, "%s: ", text_of(event, "name"));
+    if (number_of(event, "packed_bytes") > 0)
+        strbuf_printf(&line, "%s packed, ", str_bytes(number_of(event, "packed_bytes"), size));
+    strbuf_printf(&line, "%.0f us, %.2fx the original", number_of(event, "p50_us"),
+                  number_of(event, "speedup_fp32"));
     describe_accuracy(event, &line);
     if (!line.failed)
         str_copy(s->best, sizeof(s->best), line.data);

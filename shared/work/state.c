@@ -147,6 +147,8 @@ int state_best_event(struct work_task *task, const job_network *network, double 
     _cleanup_(strbuf_release) struct strbuf fields = {0};
     strbuf_printf(&fields, "\"name\":\"%s\",\"p50_us\":%.1f,\"speedup_fp32\":%.3f", network->name,
                   us, us > 0 ? baseline_us / us : 0);
+    if (network->packed_bytes)
+        strbuf_printf(&fields, ",\"packed_bytes\":%llu", (unsigned long long)network->packed_bytes);
     if (a)
         strbuf_printf(&fields,
                       ",\"metric\":\"%s\",\"value\":%.6f,\"part\":\"%s\",\"agreement\":%.6f",
