@@ -1,6 +1,5 @@
 #!/bin/bash
-# A job that is asked for a small file: bits chosen layer by layer, the packed file, and the way back
-# to ONNX.
+# A job for a small file: bits chosen layer by layer, the packed file, and the way back to ONNX.
 source "$(dirname "$0")/lib.sh"
 export HONE_HOME=$work/home
 export HONE_MEASURE_SECONDS=0.3 # no figure is judged here
