@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/enrol.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
@@ -219,6 +220,11 @@ static int choose_first(const job_state *state, const struct space *space,
                         struct chosen *ret, struct err *err)
 {
     const struct enrolment e = enrolment_of(state, seconds, mac_per_s, forecast);
+    if (spec_without(state->spec, "race")) {
+        ret->n = ret->found = ablate_enrol(state, space, e.most_cost, e.least_cost, ret->list);
+        ret->seconds = seconds;
+        return 0;
+    }
     const int enrolment = (int)state->enrolments + 1;
     const struct rung_first *way = rungs_first(enrolment, 0);
     const int n = enrol_choose(forecast, space, &e, way->students, ret->list, err);

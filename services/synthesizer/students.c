@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/propose.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -11,11 +12,12 @@
 #include "shared/graph/onnx.h"
 
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
-#define USUAL_BATCH 128
+#define USUAL_BATCH 64
 #define LEAST_BATCH 16
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
-#define USUAL_RATE 0.1  /* of that batch */
-#define TUNE_RATE 3e-4  /* of Adam, of that batch: for networks in few bits */
+#define USUAL_RATE 0.2  /* of that batch */
+#define LOOKAHEAD 5
+#define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
@@ -199,7 +201,8 @@ static void settings_of(const job_state *state, const job_student *student,
     s->temperature = TEMPERATURE;
     s->views = state->views;
     s->reinit = student->rungs == 0;
-    s->zero_residual = s->reinit;
+    s->zero_residual = s->identity = s->whiten = s->reinit;
+    s->lookahead = LOOKAHEAD;
     augment(ends, s);
 }
 
@@ -211,14 +214,17 @@ static char *teacher_of(const job_state *state)
     return drop <= MOST_TEACHER_DROP ? state->plain_int8->artifact : state->network;
 }
 
-/* Of whom and what to learn is the same for all. */
-static int ask_training(struct work_output *out, const job_state *state, Hone__V1__TrainTask *train,
-                        struct err *err)
+/* Of whom and of what is the same for all. */
+static void learn_what(const job_state *state, Hone__V1__TrainTask *train)
 {
     train->data = state->data->artifact;
     train->preprocess = state->preprocess;
     train->teacher = teacher_of(state);
     train->judge = state->network;
+}
+
+static int follow_training(struct work_output *out, Hone__V1__TrainTask *train, struct err *err)
+{
     int rc = work_follow(out, "trainer", "train", &train->base, err);
     if (rc == 0)
         out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
@@ -234,7 +240,9 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     train.name = student->name;
     train.network = student->network;
     train.settings = &settings;
-    return ask_training(out, state, &train, err);
+    learn_what(state, &train);
+    ablate_training(state, student, &train);
+    return follow_training(out, &train, err);
 }
 
 int students_tune(struct work_output *out, const job_state *state, const job_student *student,
@@ -247,12 +255,15 @@ int students_tune(struct work_output *out, const job_state *state, const job_stu
     settings.optimizer = (char *)"adam";
     settings.schedule = (char *)"cosine";
     settings.rate = TUNE_RATE * settings.batch / USUAL_BATCH;
+    settings.lookahead = 0;
     settings.views = settings.views < (uint32_t)epochs ? settings.views : (uint32_t)epochs;
     train.name = network->name;
     train.network = network->artifact;
     train.original = student->network;
     train.settings = &settings;
-    return ask_training(out, state, &train, err);
+    learn_what(state, &train);
+    ablate_training(state, student, &train);
+    return follow_training(out, &train, err);
 }
 
 static int give_up(job_state *state, job_student *student, const char *why, struct err *err)
