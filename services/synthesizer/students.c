@@ -203,6 +203,7 @@ int students_tune(struct work_output *out, const job_state *state, const job_stu
 
 static int give_up(job_state *state, job_student *student, const char *why, struct err *err)
 {
+    student->failed = true;
     int rc = message_set(&student->out, why, err);
     return rc == 0 ? state_decide(state, err, "%s is given up: %s", student->name, why) : rc;
 }
