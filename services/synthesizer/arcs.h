@@ -5,8 +5,9 @@
  * A node of the problem is a cut point together with the type in which its value is stored there
  * (f32, bf16 or u8). An arc keeps one block and gives each of its layers a precision; its cost is
  * the measured time of those layers plus the conversions that the mix needs, its score the sum of
- * the layers' KL. Alternatives that replace blocks, stages or the whole network are more arcs
- * between the same nodes.
+ * the layers' KL. Alternatives that replace blocks or stages are more arcs between the same nodes,
+ * one for each precision in which they can run: those of the job's library, with the time of their
+ * layers and the KL that they were measured to have in the original.
  */
 #include <hone/v1/job.pb-c.h>
 
@@ -14,9 +15,11 @@
 #include "shared/graph/cuts.h"
 
 struct arc_choice {
-    int n;
+    int n; /* layers that are kept */
     const char **layers;     /* names */
     const char **precisions; /* "fp32", "bf16", "int8" */
+    const Hone__V1__Library__Arc *instead; /* of layers: an alternative; NULL: none */
+    const char *precision;                 /* of all its layers */
 };
 
 struct arcs {
@@ -26,13 +29,17 @@ struct arcs {
     double floor_us;            /* of a run, beside its layers */
 };
 
-/* All in `arena`; the graph and the messages must outlive it. */
+/* All in `arena`; the graph and the messages must outlive it. library: NULL for none. */
 int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
-               const Hone__V1__Scores *scores, struct arena *arena, struct arcs *ret,
-               struct err *err);
+               const Hone__V1__Scores *scores, const Hone__V1__Library *library,
+               struct arena *arena, struct arcs *ret, struct err *err);
 
 /* The precision of every layer along a path of the problem: choices merged, in network order. */
 int arcs_path_choice(const struct arcs *arcs, const struct select_path *path, struct arena *arena,
                      struct arc_choice *ret, struct err *err);
+/* The alternatives along a path, in network order; *ret in `arena`, returns how many or a negative
+ * code. */
+int arcs_path_alternatives(const struct arcs *arcs, const struct select_path *path,
+                           struct arena *arena, const struct arc_choice ***ret, struct err *err);
 /* In how many layers two choices (of the same network) differ. */
 int arcs_distance(const struct arc_choice *a, const struct arc_choice *b);

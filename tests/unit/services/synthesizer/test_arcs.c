@@ -123,7 +123,7 @@ static const char *chosen(const struct arc_choice *choice, const char *layer)
 static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
 {
     struct err err = {0};
-    if (arcs_build(f->g, &f->profile, &f->scores, f->arena, arcs, &err) < 0)
+    if (arcs_build(f->g, &f->profile, &f->scores, NULL, f->arena, arcs, &err) < 0)
         fail_msg("%s", err.message);
     struct select_options options = {.k = 1, .max_score = -1};
     assert_int_equal(select_front(&arcs->problem, &options, f->arena, front, &err), 0);
@@ -214,7 +214,7 @@ static void a_layer_without_a_time_is_an_error_that_names_it(void **state)
     f.layer[2].us = unknown;
     struct arcs arcs;
     struct err err = {0};
-    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, f.arena, &arcs, &err),
+    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, NULL, f.arena, &arcs, &err),
                      -ERR_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "layer c "));
     fixture_end(&f);

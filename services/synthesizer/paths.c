@@ -1,0 +1,169 @@
+#include "services/synthesizer/paths.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "services/synthesizer/propose.h"
+#include "shared/base/mem.h"
+#include "shared/base/str.h"
+#include "shared/graph/infer.h"
+#include "shared/graph/splice.h"
+
+#define K_BEST 4
+#define STEP 0.75 /* from one cost to the next lower one */
+#define LEVELS 16
+
+/* ---- selection ---- */
+
+static bool same_alternatives(const struct path *a, const struct path *b)
+{
+    bool same = a->n == b->n;
+    for (int i = 0; same && i < a->n; i++)
+        same = a->alternatives[i]->instead == b->alternatives[i]->instead;
+    return same;
+}
+
+static bool is_new(const struct path *path, const struct path *list, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (same_alternatives(path, &list[i]))
+            return false;
+    return path->n > 0;
+}
+
+static int read_path(const struct arcs *arcs, const struct select_path *from, struct arena *arena,
+                     struct path *ret, struct err *err)
+{
+    *ret = (struct path){.us = from->cost + arcs->floor_us, .kl = from->score};
+    int rc = arcs_path_alternatives(arcs, from, arena, &ret->alternatives, err);
+    if (rc < 0)
+        return rc;
+    ret->n = rc;
+    return arcs_path_choice(arcs, from, arena, &ret->kept, err);
+}
+
+/* The path of the front that hurts least within the cost; -1: there is none. The front is sorted by
+ * cost. */
+static int gentlest(const struct select_front *front, double most)
+{
+    int best = -1;
+    for (int i = 0; i < front->n_paths && front->paths[i].cost <= most; i++)
+        if (best < 0 || front->paths[i].score < front->paths[best].score)
+            best = i;
+    return best;
+}
+
+static int pick(const struct arcs *arcs, const struct select_front *front, double most_us, int most,
+                struct arena *arena, struct path *ret, int *ret_n, struct err *err)
+{
+    double limit = most_us - arcs->floor_us;
+    *ret_n = 0;
+    for (int level = 0; level < LEVELS && *ret_n < most; level++) {
+        const int best = gentlest(front, limit);
+        if (best < 0)
+            break;
+        int rc = read_path(arcs, &front->paths[best], arena, &ret[*ret_n], err);
+        if (rc < 0)
+            return rc;
+        *ret_n += is_new(&ret[*ret_n], ret, *ret_n);
+        limit = STEP * (front->paths[best].cost + arcs->floor_us) - arcs->floor_us;
+    }
+    return 0;
+}
+
+int paths_select(const struct library_parts *parts, const Hone__V1__Scores *scores,
+                 const job_library *library, double most_us, int most, struct arena *arena,
+                 struct path *ret, int *ret_n, struct paths_found *ret_found, struct err *err)
+{
+    const struct select_options options = {.k = K_BEST, .max_score = -1};
+    struct arcs arcs;
+    struct select_front front;
+    int rc = arcs_build(parts->g, parts->profile, scores, library, arena, &arcs, err);
+    if (rc == 0)
+        rc = select_front(&arcs.problem, &options, arena, &front, err);
+    if (rc < 0)
+        return rc;
+    *ret_found = (struct paths_found){.n_front = front.n_paths,
+                                      .n_arcs = arcs.problem.n_arcs,
+                                      .exact = front.exact && arcs.exact};
+    /* Room for one more, which is looked at last. */
+    struct path *list = arena_alloc(arena, (size_t)most + 1, sizeof(*list));
+    if (!list)
+        return err_oom(err, "paths");
+    rc = pick(&arcs, &front, most_us, most, arena, list, ret_n, err);
+    if (rc == 0)
+        memcpy(ret, list, (size_t)*ret_n * sizeof(*ret));
+    return rc;
+}
+
+/* ---- for people ---- */
+
+static void write_units(struct strbuf *to, int first, int last)
+{
+    if (first > last)
+        return;
+    strbuf_printf(to, first == last ? "%s%d" : "%s%d-%d", to->length ? " " : "", first + 1,
+                  last + 1);
+}
+
+char *paths_text(const struct path *path, int n_units)
+{
+    _cleanup_(strbuf_release) struct strbuf text = {0};
+    int next = 0;
+    for (int i = 0; i < path->n; i++) {
+        const job_arc *arc = path->alternatives[i]->instead;
+        write_units(&text, next, (int)arc->first - 1);
+        write_units(&text, (int)arc->first, (int)arc->last);
+        strbuf_printf(&text, "=%s", arc->text);
+        next = (int)arc->last + 1;
+    }
+    write_units(&text, next, n_units - 1);
+    return text.failed ? NULL : strbuf_take(&text);
+}
+
+/* ---- assembly ---- */
+
+static int put_in(struct work_task *task, struct graph *g, const job_arc *arc, int *now,
+                  struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *part = NULL;
+    char prefix[64];
+    const int from = graph_find_value(g, arc->from), to = graph_find_value(g, arc->to);
+    if (from < 0 || to < 0)
+        return err_set(err, ERR_INTERNAL, "the original has no '%s' or '%s'", arc->from, arc->to);
+    int made = now[from];
+    if (*arc->network) {
+        snprintf(prefix, sizeof(prefix), "%u-%u.", arc->first + 1, arc->last + 1);
+        int rc = load_graph(task, arc->network, &part, err);
+        made = rc < 0 ? rc : graph_splice(g, part, now[from], prefix, err);
+    }
+    if (made < 0)
+        return made;
+    if (!graph_can_replace(g, to, made))
+        return err_set(err, ERR_INTERNAL, "'%s' cannot stand for '%s'", arc->text, arc->to);
+    graph_replace_value(g, to, made);
+    now[to] = made;
+    return 0;
+}
+
+int paths_assemble(struct work_task *task, const struct library_parts *parts,
+                   const struct path *path, struct graph **ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    const int n = parts->g->n_values;
+    _cleanup_(freep) int *now = mem_calloc((size_t)n + 1, sizeof(*now));
+    int rc = now ? graph_clone(parts->g, &g, err) : err_oom(err, "a path");
+    for (int v = 0; rc >= 0 && v < n; v++)
+        now[v] = v; /* values keep their numbers */
+    for (int i = 0; rc >= 0 && i < path->n; i++)
+        rc = put_in(task, g, path->alternatives[i]->instead, now, err);
+    if (rc >= 0)
+        rc = graph_compact(g, err);
+    if (rc >= 0)
+        rc = graph_infer(g, err);
+    if (rc < 0)
+        return rc;
+    *ret = TAKE_PTR(g);
+    return 0;
+}
