@@ -102,7 +102,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .value = "LIST",
          .kind = CLI_TEXT,
          .to = &q.space,
-         .help = "what may change: precision, or precision,students (default: all)"},
+         .help = "what may change: precision, or with it blocks, students (default: all)"},
         {.name = "budget",
          .value = "TIME",
          .kind = CLI_SECONDS,

@@ -76,7 +76,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .value = "LIST",
          .kind = CLI_TEXT,
          .to = &q.space,
-         .help = "what may change: precision, or precision,students (default: as in JOB)"},
+         .help = "what may change: precision, or with it blocks, students (default: as in JOB)"},
         {.name = "budget",
          .value = "TIME",
          .kind = CLI_SECONDS,

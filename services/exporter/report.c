@@ -197,7 +197,8 @@ static int goes_on(struct work_task *task, const struct report_inputs *in, bool 
 {
     double elapsed = 0, left = 0;
     *ret = false;
-    if (in->stage->state->redesigned || !in->asked || !spec_space_has(in->asked, "students"))
+    if (in->stage->state->redesigned || !in->asked ||
+        !(spec_space_has(in->asked, "students") || spec_space_has(in->asked, "blocks")))
         return 0;
     int r = state_time(task, &elapsed, &left, err);
     if (r < 0)

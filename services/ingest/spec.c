@@ -94,7 +94,7 @@ static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
 /* A list of what may change, with commas; the precision always may. */
 static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
 {
-    static const char *const known[] = {"precision", "students"};
+    static const char *const known[] = {"precision", "blocks", "students"};
     if (strlen(spec->space) > MAX_SPACE)
         return err_set(err, ERR_INVALID_ARGUMENT, "space of more than %d bytes", MAX_SPACE);
     for (const char *p = spec->space; *p;) {
@@ -104,7 +104,7 @@ static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
             found |= strlen(known[i]) == n && strncmp(p, known[i], n) == 0;
         if (!found || (p[n] == ',' && !p[n + 1]))
             return err_set(err, ERR_INVALID_ARGUMENT,
-                           "space '%.80s': not a list of precision, students", spec->space);
+                           "space '%.80s': not a list of precision, blocks, students", spec->space);
         p += n + (p[n] == ',');
     }
     if (!spec_space_has(spec, "precision"))

@@ -233,8 +233,9 @@ static int sort_arcs(job_library *library, struct err *err)
     return 0;
 }
 
-static int follow_lesson(struct work_task *task, struct work_output *out, const job_state *state,
-                         const job_library *library, size_t first, size_t end, struct err *err)
+static int follow_lesson(struct work_output *out, const job_state *state,
+                         const struct design_ends *ends, const job_library *library, size_t first,
+                         size_t end, struct err *err)
 {
     Hone__V1__ImitateTask lesson = HONE__V1__IMITATE_TASK__INIT;
     Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
@@ -244,7 +245,7 @@ static int follow_lesson(struct work_task *task, struct work_output *out, const 
     for (size_t i = first; i < end; i++)
         if (is_in(library->arcs[i]))
             arcs[lesson.n_arcs++] = library->arcs[i];
-    students_look(task, state, &settings);
+    students_look(ends, &settings);
     settings.batch = BATCH;
     settings.rate = RATE;
     settings.seed = state->spec->seed;
@@ -262,10 +263,11 @@ static int follow_lesson(struct work_task *task, struct work_output *out, const 
 static int follow_lessons(struct work_task *task, struct work_output *out, const job_state *state,
                           const job_library *library, struct err *err)
 {
-    int rc = 0;
+    struct design_ends ends;
+    int rc = students_reads(task, state, &ends, err);
     for (size_t first = 0; rc == 0 && first < library->n_arcs;) {
         const size_t end = blocks_lesson(library, first);
-        rc = follow_lesson(task, out, state, library, first, end, err);
+        rc = follow_lesson(out, state, &ends, library, first, end, err);
         first = end;
     }
     return rc;

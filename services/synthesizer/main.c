@@ -10,6 +10,8 @@ int main(void)
         {.kind = "choose", .handle = synthesizer_choose, .version = 1},
         {.kind = "refine", .handle = synthesizer_refine, .version = 1},
         {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
+        {.kind = "imitate", .handle = synthesizer_imitate, .version = 1},
+        {.kind = "join", .handle = synthesizer_join, .version = 1},
         {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
         {.kind = "promote", .handle = synthesizer_promote, .version = 1},
     };

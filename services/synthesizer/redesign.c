@@ -6,17 +6,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/enrol.h"
+#include "services/synthesizer/blocks.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
 #define LEAST_TRAINING_S 30.0 /* below: not worth beginning */
-#define BEST_FACTOR 12.0      /* of the original's cost: the least that is enrolled */
+#define BEST_FACTOR 40.0      /* of the original's cost: the least that is enrolled */
 #define MOST_SHARE 0.8        /* of the best network so far: the most */
 #define LEAST_USED 0.4        /* of a limit on costs: the least that is enrolled */
+#define FINAL_SHARE 0.4       /* of the time for training: that the best is expected to get */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
+#define WAITING_SHARE 0.35    /* of the time for training, for those alone who are there already */
 #define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
 #define LEAST_PRICING_S 1.0
 #define VIEW_S 240.0
@@ -25,21 +29,34 @@
 
 /* ---- time ---- */
 
+/* Whether whole students can be had, where they are wanted; says why not. */
+static int may_have_students(struct work_task *task, job_state *state,
+                             const Hone__V1__JobSpec *asked, bool *ret, struct err *err)
+{
+    struct design_ends ends;
+    struct err why = {0};
+    *ret = spec_space_has(asked, "students");
+    int rc = *ret ? students_ends(task, state, &ends, &why) : 0;
+    if (rc < 0 && rc != -ERR_FAILED_PRECONDITION)
+        return err_set(err, why.code, "%s", why.message);
+    if (rc == 0)
+        return 0;
+    *ret = false;
+    return state_decide(state, err, "no %s: %s",
+                        blocks_wanted(asked, state) ? "whole students" : "redesign", why.message);
+}
+
 int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__JobSpec *asked = NULL;
-    struct design_ends ends;
-    struct err why = {0};
+    bool students = false;
     double seconds = 0;
     state->redesigned = true;
     int rc = state_asked(task, &asked, err);
-    if (rc < 0 || !spec_space_has(asked, "students"))
+    if (rc == 0)
+        rc = may_have_students(task, state, asked, &students, err);
+    if (rc < 0 || (!students && !blocks_wanted(asked, state)))
         return rc;
-    rc = students_ends(task, state, &ends, &why);
-    if (rc == -ERR_FAILED_PRECONDITION)
-        return state_decide(state, err, "no redesign: %s", why.message);
-    if (rc < 0)
-        return err_set(err, why.code, "%s", why.message);
     rc = race_seconds(task, state, &seconds, err);
     if (rc < 0)
         return rc;
@@ -51,12 +68,6 @@ int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 }
 
 /* ---- the stage redesign: what do pieces cost? ---- */
-
-static int build_space(const job_state *state, const struct design_ends *ends, struct arena *arena,
-                       struct space *ret, struct err *err)
-{
-    return space_build(ends, (int64_t)state->baseline->macs, arena, ret, err);
-}
 
 static int ask_price(struct work_output *out, const job_state *state, const struct space *space,
                      double seconds, struct err *err)
@@ -99,10 +110,8 @@ static int ask(struct work_task *task, struct work_output *out, job_state *state
     double seconds = 0;
     int rc = arena ? students_ends(task, state, &ends, err) : err_oom(err, "the redesign");
     if (rc == 0)
-        rc = race_keep_reserve(task, state, err);
-    if (rc == 0)
-        rc = build_space(state, &ends, arena, &space, err);
-    if (rc == 0)
+        rc = space_build(&ends, students_original(state), arena, &space, err);
+    if (rc == 0 && state->enrolments == 0)
         rc = state_decide(state, err, "redesign: %d students of %d pieces", space.n_students,
                           space.n_pieces);
     if (rc == 0)
@@ -110,6 +119,13 @@ static int ask(struct work_task *task, struct work_output *out, job_state *state
     return rc == 0
                ? ask_price(out, state, &space, fmax(PRICING_SHARE * seconds, LEAST_PRICING_S), err)
                : rc;
+}
+
+int redesign_ask(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                 struct err *err)
+{
+    int rc = ask(task, out, stage->state, err);
+    return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
 }
 
 /* A failure that lasts costs the redesign, not the job, which ends with what it has. */
@@ -129,29 +145,36 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
     int rc = race_stage(task, &stage, err);
     if (rc < 0)
         return rc;
-    rc = ask(task, out, stage->state, &why);
-    return rc < 0 ? end_early(out, stage, &why, err)
-                  : work_continue(out, "synthesizer", "enroll", &stage->base, err);
+    if (blocks_wanted(stage->state->spec, stage->state))
+        return blocks_begin(task, out, stage, err);
+    rc = race_keep_reserve(task, stage->state, &why);
+    if (rc == 0)
+        rc = redesign_ask(task, out, stage, &why);
+    return rc < 0 ? end_early(out, stage, &why, err) : 0;
 }
 
 /* ---- the stage enroll ---- */
 
-static bool is_known(const job_state *state, const char *design)
-{
-    for (size_t i = 0; i < state->n_students; i++)
-        if (strcmp(state->students[i]->design, design) == 0)
-            return true;
-    return false;
-}
-
-/* What the job counts as costs; those that it has already do not come twice. */
+/* What the job counts as costs. */
 static void set_costs(const job_state *state, struct space *space)
 {
     for (int i = 0; i < space->n_students; i++) {
         struct space_student *s = &space->students[i];
-        s->cost = !isfinite(s->us) || is_known(state, s->text)
-                      ? INFINITY
-                      : goal_cost(state->spec, s->us, SPACE_BYTES(s->parameters));
+        s->cost =
+            isfinite(s->us) ? goal_cost(state->spec, s->us, SPACE_BYTES(s->parameters)) : INFINITY;
+    }
+}
+
+/* Who is much like one that the job has already does not begin. */
+static void leave_out_known(const job_state *state, const struct forecast *forecast,
+                            struct space *space)
+{
+    for (int i = 0; i < space->n_students; i++) {
+        struct space_student *s = &space->students[i];
+        for (size_t k = 0; isfinite(s->cost) && k < state->n_students; k++)
+            if (enrol_alike(s->traits, s->cost, forecast->traits[k],
+                            race_cost(state, state->students[k])))
+                s->cost = INFINITY;
     }
 }
 
@@ -186,56 +209,104 @@ static int tell(struct work_task *task, job_state *state, const job_student *s, 
                                  (double)s->parameters / 1e3);
 }
 
-/* Which students begin: as many as can have enough epochs in their share of the time. chosen: room
- * for as many as any way has; returns how many. *ret_found: how many there were to choose. */
-static int choose_first(const job_state *state, const struct space *space, double seconds,
-                        double mac_per_s, int *chosen, int *ret_found, double *ret_rung_s)
+/* Costs of those that may begin, and what the best can learn. */
+static struct enrolment enrolment_of(const job_state *state, double seconds, double mac_per_s,
+                                     const struct forecast *forecast)
 {
     const bool turned = goal_turned(state->spec);
-    const double most = turned ? 1 : MOST_SHARE * race_best_cost(state);
-    const double least = turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR;
-    const struct rung_first *way;
-    *ret_found = 0;
-    for (int i = 0; (way = rungs_first(i)) != NULL; i++) {
-        const int n = space_enrol(space, most, least, way->students, chosen);
-        double epoch_s = 0;
-        for (int k = 0; k < n; k++)
-            epoch_s += 3 * (double)space->students[chosen[k]].macs * (double)state->data->n_train /
-                       mac_per_s;
-        *ret_found = n > *ret_found ? n : *ret_found;
-        /* one alone races nobody */
-        *ret_rung_s = seconds * (n > 1 || state->n_students > 0 ? way->share : 1);
-        if (n > 0 && *ret_rung_s >= epoch_s * way->epochs)
-            return n;
-    }
-    return 0;
+    return (struct enrolment){.turned = turned,
+                              .most_cost = turned ? 1 : MOST_SHARE * race_best_cost(state),
+                              .least_cost =
+                                  turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR,
+                              .error_limit = turned ? forecast->reference : race_error_limit(state),
+                              .samples_macs = FINAL_SHARE * seconds * mac_per_s / 3,
+                              .seed = state->spec->seed};
 }
 
-static int enrol(struct work_task *task, job_state *state, const struct space *space,
+/* Who begins. */
+struct chosen {
+    int *list; /* indices into the space, room for as many as any way has */
+    int n;
+    int found;      /* how many there were to choose from: n may be 0 for lack of time */
+    double seconds; /* of the rung */
+};
+
+/* Seconds of an epoch of those who have not learned yet and are there already. */
+static double waiting_epoch_s(const job_state *state, double mac_per_s)
+{
+    double epoch_s = 0;
+    for (size_t i = 0; i < state->n_students; i++) {
+        const job_student *s = state->students[i];
+        if (students_active(s) && s->rungs == 0)
+            epoch_s += students_epoch_s(state, s, mac_per_s);
+    }
+    return epoch_s;
+}
+
+/* As many as can have enough epochs in their share of the time. */
+static int choose_first(const job_state *state, const struct space *space,
+                        const struct forecast *forecast, double seconds, double mac_per_s,
+                        struct chosen *ret, struct err *err)
+{
+    const struct enrolment e = enrolment_of(state, seconds, mac_per_s, forecast);
+    const int enrolment = (int)state->enrolments + 1;
+    const struct rung_first *way = rungs_first(enrolment, 0);
+    const int n = enrol_choose(forecast, space, &e, way->students, ret->list, err);
+    ret->found = n;
+    for (int i = 1; n > 0 && way; way = rungs_first(enrolment, i++)) {
+        double epoch_s = waiting_epoch_s(state, mac_per_s);
+        ret->n = n < way->students ? n : way->students;
+        for (int k = 0; k < ret->n; k++)
+            epoch_s += 3 * (double)space->students[ret->list[k]].macs *
+                       (double)state->data->n_train / mac_per_s;
+        /* one alone races nobody */
+        ret->seconds = seconds * (ret->n > 1 || state->n_students > 0 ? way->share : 1);
+        if (ret->seconds >= epoch_s * way->epochs)
+            return 0;
+    }
+    ret->n = 0;
+    return n < 0 ? n : 0;
+}
+
+static int say_nobody(job_state *state, const struct chosen *chosen, double seconds,
+                      struct err *err)
+{
+    if (chosen->found > 0)
+        return state_decide(state, err, "redesign: %.0f s of training are not enough%s",
+                            fmax(seconds, 0), state->n_students > 0 ? " for further students" : "");
+    return state_decide(
+        state, err, "redesign: no %sstudent is %s", state->n_students > 0 ? "further " : "",
+        goal_turned(state->spec) ? "within the limits" : "cheaper than the best network");
+}
+
+static int enrol(struct work_task *task, job_state *state, struct space *space,
                  const struct design_ends *ends, double seconds, double *ret_rung_s,
                  struct err *err)
 {
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct chosen chosen = {0};
+    struct forecast forecast;
     double rate = 0;
-    _cleanup_(freep) int *chosen = mem_calloc((size_t)rungs_first(0)->students, sizeof(*chosen));
-    int rc = chosen ? race_rate(task, &rate, err) : err_oom(err, "students");
-    if (rc < 0)
-        return rc;
-    int found;
-    const int n = choose_first(state, space, seconds, rate, chosen, &found, ret_rung_s);
+    if (arena)
+        chosen.list = arena_alloc(arena, RUNGS_MOST_STUDENTS, sizeof(*chosen.list));
+    int rc = chosen.list ? race_rate(task, &rate, err) : err_oom(err, "students");
+    if (rc == 0)
+        rc = forecast_make(state, arena, &forecast, err);
+    if (rc == 0)
+        leave_out_known(state, &forecast, space);
+    if (rc == 0)
+        rc = choose_first(state, space, &forecast, seconds, rate, &chosen, err);
     const double views = fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     state->views = (uint32_t)fmax(views, state->views);
-    if (n == 0)
-        return found == 0 ? state_decide(state, err, "redesign: no %sstudent is %s",
-                                         state->n_students > 0 ? "further " : "",
-                                         goal_turned(state->spec) ? "within the limits"
-                                                                  : "cheaper than the best network")
-                          : state_decide(state, err, "redesign: %.0f s of training are not enough",
-                                         fmax(seconds, 0));
-    for (int i = 0; rc == 0 && i < n; i++) {
-        rc = students_add(task, state, &space->students[chosen[i]], ends, err);
+    if (rc == 0 && chosen.n == 0)
+        rc = say_nobody(state, &chosen, seconds, err);
+    for (int i = 0; rc == 0 && i < chosen.n; i++) {
+        rc = students_add(task, state, &space->students[chosen.list[i]], ends, err);
         if (rc == 0)
             rc = tell(task, state, state->students[state->n_students - 1], err);
     }
+    state->enrolments += chosen.n > 0;
+    *ret_rung_s = chosen.seconds;
     return rc;
 }
 
@@ -251,7 +322,7 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
     double seconds = 0, rung_s = 0;
     int rc = arena ? students_ends(task, state, &ends, err) : err_oom(err, "the redesign");
     if (rc == 0)
-        rc = build_space(state, &ends, arena, &space, err);
+        rc = space_build(&ends, students_original(state), arena, &space, err);
     if (rc == 0)
         rc = take_prices(task, state, &space, err);
     if (rc == 0)
@@ -260,8 +331,11 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
         rc = enrol(task, state, &space, &ends, seconds, &rung_s, err);
     if (rc < 0)
         return rc;
-    return state->n_students > known ? race_begin_rung(task, out, stage, rung_s, ret_begun, err)
-                                     : race_next(task, out, stage, ret_begun, err);
+    if (state->n_students == known && waiting_epoch_s(state, 1) > 0)
+        rung_s = known > 1 ? WAITING_SHARE * seconds : seconds;
+    else if (state->n_students == known)
+        return race_next(task, out, stage, ret_begun, err);
+    return race_begin_rung(task, out, stage, rung_s, ret_begun, err);
 }
 
 int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)

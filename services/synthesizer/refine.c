@@ -37,6 +37,7 @@ static int take_over(job_state *state, struct err *err)
     if (!state->taken || !state->baseline || !state->plain_int8 || state->n_finals == 0)
         return err_set(err, ERR_FAILED_PRECONDITION, "refine: a job that had no result");
     state->rung = 0;
+    state->enrolments = 0;
     state->n_rounds = 0;
     state->redesigned = false;
     goal_judge(state);

@@ -3,12 +3,25 @@
 #include <math.h>
 #include <stddef.h>
 
-const struct rung_first *rungs_first(int way)
+const struct rung_first *rungs_first(int enrolment, int way)
 {
     static const struct rung_first ways[] = {
-        {12, 6, 0.2}, {8, 4, 0.2}, {5, 4, 0.25}, {3, 4, 0.35}, {2, 2, 0.4}, {1, 2, 1},
+        {12, 5, 0.15}, {8, 5, 0.15}, {5, 4, 0.2}, {3, 4, 0.35}, {2, 2, 0.4}, {1, 2, 1},
     };
-    return way >= 0 && way < (int)(sizeof(ways) / sizeof(ways[0])) ? &ways[way] : NULL;
+    static const struct rung_first again[] = {{8, 5, 0.15}, {4, 5, 0.15}};
+    const struct rung_first *list = enrolment == 1 ? ways : again;
+    const int n = (int)(enrolment == 1 ? sizeof(ways) : sizeof(again)) / (int)sizeof(*list);
+    return way >= 0 && way < n ? &list[way] : NULL;
+}
+
+bool rungs_enrol_again(int enrolments, int newcomers)
+{
+    return enrolments < RUNGS_MOST_ENROLMENTS && newcomers >= 8;
+}
+
+int rungs_done(unsigned rung, unsigned enrolments)
+{
+    return (int)rung - (enrolments > 1 ? (int)enrolments - 1 : 0);
 }
 
 struct rung rungs_next(int done, int active, double seconds, double spent)
@@ -17,7 +30,7 @@ struct rung rungs_next(int done, int active, double seconds, double spent)
     if (done >= RUNGS_MOST || active < 1 || alone || !(seconds > 0))
         return (struct rung){0};
     const bool last = done + 1 == RUNGS_MOST;
-    const int keep = last          ? (active >= 4 ? 2 : 1)
+    const int keep = last          ? (active < RUNGS_MOST_FINALISTS ? active : RUNGS_MOST_FINALISTS)
                      : active >= 8 ? (active < 12 ? (active + 2) / 3 : 4)
                      : active >= 4 ? 2
                                    : 1;

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "shared/base/str.h"
-#include "shared/graph/cuts.h"
 #include "shared/graph/passes.h"
 
 #define MAX_STUDENTS 32768 /* the largest pictures have some 25000 */
@@ -19,15 +18,15 @@
 /* What the blocks of a family are called in a design. The first of a stage takes `first`, which
  * halves rows and columns; with the stage that keeps them, `again` is all of it. */
 struct family {
-    const char *name, *first, *again;
+    const char *first, *again;
     int64_t multiple; /* of widths */
     int deepest;      /* blocks of a stage */
 };
 static const struct family families[] = {
-    {"residual", "residual:%d:s2", "residual:%d", 16, 3},
-    {"conv", "conv:%d:s2", "conv:%d", 16, 4},
-    {"pool", "conv:%d:pool", "conv:%d", 16, 3},
-    {"separable", "separable:%d:s2", "separable:%d", 16, 4},
+    {"residual:%d:s2", "residual:%d", 16, 3},
+    {"conv:%d:s2", "conv:%d", 16, 4},
+    {"conv:%d:pool", "conv:%d", 16, 3},
+    {"separable:%d:s2", "separable:%d", 16, 4},
 };
 
 /* Beginnings: what they divide rows and columns by, and their text. */
@@ -49,7 +48,7 @@ static const int64_t growths[] = {3, 4}; /* halves: of the width from stage to s
 
 struct enumeration {
     const struct design_ends *ends;
-    int64_t most_macs;
+    struct cost original;
     struct arena *arena;
     struct space *space;
     int cap_pieces, cap_students;
@@ -138,19 +137,35 @@ static int piece_index(struct enumeration *e, const struct design *design, int i
 
 /* ---- students ---- */
 
-/* More products, more to learn with; those of few pixels count less, for they see less (on
- * CIFAR-10, 40 M of which half are at 32x32 learn as much as 60 M at 8x8). */
-static double capacity_of(const struct space *space, const struct space_student *student)
+/* Networks of none: as if of one, which is as little. */
+static double log2_share(int64_t part, int64_t whole)
 {
-    double sum = 0;
-    for (int i = 0; i < student->n; i++) {
-        const struct space_piece *p = &space->pieces[student->pieces[i]];
-        sum += (double)p->macs * sqrt(sqrt((double)(p->at.height * p->at.width)));
-    }
-    return log2(sum + 1);
+    return log2((double)(part > 0 ? part : 1) / (double)(whole > 0 ? whole : 1));
 }
 
-static int add_student(struct enumeration *e, const char *text, const char *family, struct err *err)
+void space_traits(const struct design *design, struct cost cost, struct cost original,
+                  double ret[PREDICT_TRAITS])
+{
+    int residual = 0, separable = 0, pool = 0;
+    for (int i = 0; i < design->n; i++) {
+        const char *type = design_type(&design->pieces[i]);
+        residual += strcmp(type, "residual") == 0;
+        separable += strcmp(type, "separable") == 0;
+        pool += design->pieces[i].pool && !design_is_head(&design->pieces[i]);
+    }
+    const struct piece *first = &design->pieces[0];
+    ret[PREDICT_LEVEL] = 1;
+    ret[PREDICT_MACS] = log2_share(cost.macs, original.macs);
+    ret[PREDICT_PARAMETERS] = log2_share(cost.parameters, original.parameters);
+    ret[PREDICT_DEPTH] = log2(design->n / 8.0);
+    ret[PREDICT_RESIDUAL] = (double)residual / design->n;
+    ret[PREDICT_SEPARABLE] = (double)separable / design->n;
+    ret[PREDICT_POOL] = (double)pool / design->n;
+    ret[PREDICT_STEM] = log2(first->stride);
+    ret[PREDICT_PATCH] = strcmp(design_type(first), "patch") == 0;
+}
+
+static int add_student(struct enumeration *e, const char *text, struct err *err)
 {
     struct space *s = e->space;
     struct design design;
@@ -163,7 +178,6 @@ static int add_student(struct enumeration *e, const char *text, const char *fami
     if (rc < 0)
         return rc;
     struct space_student student = {.text = arena_strdup(e->arena, text),
-                                    .family = family,
                                     .n = design.n,
                                     .pieces = arena_alloc(e->arena, (size_t)design.n, sizeof(int)),
                                     .us = INFINITY};
@@ -180,9 +194,10 @@ static int add_student(struct enumeration *e, const char *text, const char *fami
         student.macs += s->pieces[rc].macs;
         student.parameters += s->pieces[rc].parameters;
     }
-    if (student.macs > e->most_macs)
+    if (student.macs > e->original.macs)
         return 0;
-    student.capacity = capacity_of(s, &student);
+    const struct cost cost = {.macs = student.macs, .parameters = student.parameters};
+    space_traits(&design, cost, e->original, student.traits);
     s->students[s->n_students++] = student;
     return 0;
 }
@@ -250,7 +265,7 @@ static int add_choice(struct enumeration *e, const struct choice *c, struct err 
     }
     const size_t n = strlen(text);
     str_copy(text + n, sizeof(text) - n, "head");
-    return add_student(e, text, c->family->name, err);
+    return add_student(e, text, err);
 }
 
 /* How often rows and columns can be halved behind the stem. */
@@ -298,11 +313,11 @@ static int each_width(struct enumeration *e, struct choice *c, struct err *err)
     return rc;
 }
 
-int space_build(const struct design_ends *ends, int64_t most_macs, struct arena *arena,
+int space_build(const struct design_ends *ends, struct cost original, struct arena *arena,
                 struct space *ret, struct err *err)
 {
     *ret = (struct space){0};
-    struct enumeration e = {.ends = ends, .most_macs = most_macs, .arena = arena, .space = ret};
+    struct enumeration e = {.ends = ends, .original = original, .arena = arena, .space = ret};
     e.bucket = arena_alloc(arena, BUCKETS, sizeof(int));
     if (!e.bucket)
         return err_oom(err, "the space of students");
@@ -320,7 +335,7 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
     return rc < 0 ? rc : drop_unused(ret, arena, err);
 }
 
-/* ---- ranking ---- */
+/* ---- prices ---- */
 
 void space_price(struct space *space, const double *us, double floor_us, bool by_size)
 {
@@ -336,43 +351,4 @@ void space_price(struct space *space, const double *us, double floor_us, bool by
         student->cost =
             by_size && isfinite(student->us) ? SPACE_BYTES(student->parameters) : student->us;
     }
-}
-
-/* Of one family, no more expensive than the limit and cheaper than the next: the one of most
- * capacity. */
-static int best_of(const struct space *space, const char *family, double limit, double next)
-{
-    int best = -1;
-    for (int i = 0; i < space->n_students; i++) {
-        const struct space_student *s = &space->students[i];
-        if (s->cost > limit || s->cost <= next || strcmp(s->family, family) != 0)
-            continue;
-        if (best < 0 || s->capacity > space->students[best].capacity)
-            best = i;
-    }
-    return best;
-}
-
-int space_enrol(const struct space *space, double most_cost, double least_cost, int most, int *ret)
-{
-    const int n_families = (int)COUNT(families);
-    int steps = (most + n_families - 1) / n_families, n = 0, family = 0;
-    if (!(most_cost > least_cost && least_cost > 0) || most < 1)
-        return 0;
-    if (steps < 2)
-        steps = 2;
-    const double ratio = pow(least_cost / most_cost, 1.0 / steps);
-    double limit = most_cost;
-    for (int step = 0; step < steps; step++, limit *= ratio) {
-        const int share = (step + 1) * most / steps - step * most / steps;
-        int taken = 0;
-        for (int f = 0; f < n_families && taken < share; f++, family++) {
-            const char *name = families[family % n_families].name;
-            const int best = best_of(space, name, limit, limit * ratio);
-            if (best >= 0)
-                ret[n++] = best;
-            taken += best >= 0;
-        }
-    }
-    return n;
 }

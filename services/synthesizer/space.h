@@ -5,7 +5,9 @@
  * trained here, and only single pieces are ever built: some hundreds of them make up thousands of
  * students.
  */
+#include "services/synthesizer/predict.h"
 #include "shared/design/design.h"
+#include "shared/graph/cuts.h"
 
 struct space_piece {
     const char *text;
@@ -16,14 +18,13 @@ struct space_piece {
 };
 
 struct space_student {
-    const char *text;   /* the design */
-    const char *family; /* the type of its blocks */
+    const char *text; /* the design */
     int n;
     int *pieces; /* [n], indices into the space's */
     int64_t macs, parameters;
-    double us;       /* floor and pieces; INFINITY where a piece has no price */
-    double cost;     /* what the job wants little of: us, or bytes as far as they are known */
-    double capacity; /* by which students of one family and time are ranked before any training */
+    double us;   /* floor and pieces; INFINITY where a piece has no price */
+    double cost; /* what the job wants little of: us, or bytes as far as they are known */
+    double traits[PREDICT_TRAITS];
 };
 
 struct space {
@@ -32,10 +33,14 @@ struct space {
     struct space_student *students;
 };
 
-/* All in `arena`. `ends`: of the original; its seed is ignored. Students of more than most_macs are
- * left out. The same arguments give the same space, in the same order. A space without students
- * where the input is too small for any. */
-int space_build(const struct design_ends *ends, int64_t most_macs, struct arena *arena,
+/* What is known of a network of pieces before any training (predict.h), beside its original. */
+void space_traits(const struct design *design, struct cost cost, struct cost original,
+                  double ret[PREDICT_TRAITS]);
+
+/* All in `arena`. `ends`: of the original; its seed is ignored. Students of more products than the
+ * original are left out. The same arguments give the same space, in the same order. A space without
+ * students where the input is too small for any. */
+int space_build(const struct design_ends *ends, struct cost original, struct arena *arena,
                 struct space *ret, struct err *err);
 
 /* Bytes of a network of so many parameters in 8 bits, scales and names included, about. */
@@ -43,8 +48,3 @@ int space_build(const struct design_ends *ends, int64_t most_macs, struct arena 
 
 /* us: of each piece, in order. by_size: the cost is bytes; those without a time cost INFINITY. */
 void space_price(struct space *space, const double *us, double floor_us, bool by_size);
-
-/* Up to `most` students between the two costs, spread over costs (two steps at least, by equal
- * factors) and families in turn: of each, the one of most capacity. Their indices, most expensive
- * first; returns how many. */
-int space_enrol(const struct space *space, double most_cost, double least_cost, int most, int *ret);

@@ -15,6 +15,7 @@
 #define LEAST_BATCH 16
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
 #define USUAL_RATE 0.1  /* of that batch */
+#define INHERITED_RATE 0.03 /* of weights that fit already */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
@@ -24,6 +25,28 @@
 static int refuse(struct err *err, const char *why)
 {
     return err_set(err, ERR_FAILED_PRECONDITION, "%s", why);
+}
+
+static struct design_ends reads(const job_state *state, const struct graph *g)
+{
+    struct design_ends ends = {.seed = state->spec->seed};
+    const struct value *in = g->n_inputs > 0 ? g->values[g->inputs[0]] : NULL;
+    if (in && in->shape.rank == 4) {
+        ends.channels = in->shape.dim[1];
+        ends.height = in->shape.dim[2];
+        ends.width = in->shape.dim[3];
+    }
+    return ends;
+}
+
+int students_reads(struct work_task *task, const job_state *state, struct design_ends *ret,
+                   struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int rc = load_graph(task, state->network, &g, err);
+    if (rc == 0)
+        *ret = reads(state, g);
+    return rc;
 }
 
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
@@ -40,12 +63,15 @@ int students_ends(struct work_task *task, const job_state *state, struct design_
         return refuse(err, "the network does not read pictures [N, C, H, W]");
     if (out->shape.rank != 2 || out->shape.dim[1] < 2)
         return refuse(err, "the network's answers are no classes [N, K]");
-    *ret = (struct design_ends){.channels = in->shape.dim[1],
-                                .height = in->shape.dim[2],
-                                .width = in->shape.dim[3],
-                                .outputs = out->shape.dim[1],
-                                .seed = state->spec->seed};
+    *ret = reads(state, g);
+    ret->outputs = out->shape.dim[1];
     return 0;
+}
+
+struct cost students_original(const job_state *state)
+{
+    return (struct cost){.macs = (int64_t)state->baseline->macs,
+                         .parameters = (int64_t)state->baseline->parameters};
 }
 
 /* ---- the list ---- */
@@ -101,24 +127,14 @@ static int answer_like(const struct graph *original, struct graph *g, struct err
     return rc == 0 ? rename_to(g, g->outputs[0], out->name, err) : rc;
 }
 
-int students_add(struct work_task *task, job_state *state, const struct space_student *from,
-                 const struct design_ends *ends, struct err *err)
+/* The network is kept, with its design in it, and a student with it is in the state. */
+static int admit(struct work_task *task, job_state *state, const struct space_student *from,
+                 struct graph *g, bool inherits, struct err *err)
 {
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
     _cleanup_(freep) void *data = NULL;
-    struct design design;
     size_t bytes = 0;
     char name[HASH_HEX_BYTES];
-    int rc = arena ? design_parse(from->text, arena, &design, err) : err_oom(err, "a student");
-    if (rc == 0)
-        rc = design_build(&design, ends, &g, err);
-    if (rc == 0)
-        rc = load_graph(task, state->network, &original, err);
-    if (rc == 0)
-        rc = answer_like(original, g, err);
-    if (rc == 0)
-        rc = graph_set_metadata(g, "hone.design", from->text, err);
+    int rc = graph_set_metadata(g, "hone.design", from->text, err);
     if (rc == 0)
         rc = onnx_write_bytes(g, &data, &bytes, err);
     if (rc == 0)
@@ -128,12 +144,40 @@ int students_add(struct work_task *task, job_state *state, const struct space_st
     job_student *student = message_new(&hone__v1__student__descriptor, err);
     if (!student)
         return -ERR_RESOURCE_EXHAUSTED;
+    student->inherits = inherits;
     rc = describe(state, student, from, name, err);
     if (rc == 0)
         rc = message_append(&state->students, &state->n_students, student, err);
     if (rc < 0)
         message_free(student);
     return rc;
+}
+
+int students_inherit(struct work_task *task, job_state *state, struct graph *g, const char *text,
+                     double us, struct err *err)
+{
+    const struct cost cost = graph_cost(g);
+    const struct space_student from = {
+        .text = text, .us = us, .macs = cost.macs, .parameters = cost.parameters};
+    return admit(task, state, &from, g, true, err);
+}
+
+int students_add(struct work_task *task, job_state *state, const struct space_student *from,
+                 const struct design_ends *ends, struct err *err)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
+    struct design design;
+    int rc = arena ? design_parse(from->text, arena, &design, err) : err_oom(err, "a student");
+    if (rc == 0)
+        rc = design_build(&design, ends, &g, err);
+    if (rc == 0)
+        rc = load_graph(task, state->network, &original, err);
+    if (rc == 0)
+        rc = answer_like(original, g, err);
+    if (rc < 0)
+        return err_wrap(err, "student '%s'", from->text);
+    return admit(task, state, from, g, false, err);
 }
 
 bool students_active(const job_student *student)
@@ -163,7 +207,7 @@ double students_epoch_s(const job_state *state, const job_student *student, doub
 
 /* Samples are moved by up to an eighth of their side. Pictures in colour are mirrored; what has one
  * channel may be writing or sound, which a mirror makes something else of. */
-static void augment(const struct design_ends *ends, Hone__V1__TrainSettings *s)
+void students_look(const struct design_ends *ends, Hone__V1__TrainSettings *s)
 {
     const int64_t side = ends->height < ends->width ? ends->height : ends->width;
     s->flip = (char *)(ends->channels == 3 ? "alternating" : "none");
@@ -184,16 +228,16 @@ static void settings_of(const job_state *state, const job_student *student,
 {
     s->epochs = (uint32_t)epochs;
     s->batch = batch_of(state);
-    s->rate = USUAL_RATE * s->batch / USUAL_BATCH;
+    s->rate = (student->inherits ? INHERITED_RATE : USUAL_RATE) * s->batch / USUAL_BATCH;
     s->seed = state->spec->seed;
     s->schedule = (char *)"one-cycle";
     s->evaluate = -1;
     s->distil = state->data->labels_usable ? TEACHER_SHARE : 1;
     s->temperature = TEMPERATURE;
     s->views = state->views;
-    s->reinit = student->rungs == 0;
+    s->reinit = student->rungs == 0 && !student->inherits;
     s->zero_residual = s->reinit;
-    augment(ends, s);
+    students_look(ends, s);
 }
 
 /* The original in 8 bits where that loses little, for it answers twice as fast; else itself. */

@@ -14,9 +14,23 @@ typedef Hone__V1__Student job_student;
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err);
 
+/* What it reads alone: zeros where these are no pictures. Errors are those of the store. */
+int students_reads(struct work_task *task, const job_state *state, struct design_ends *ret,
+                   struct err *err);
+
+/* How samples are looked at in training: augmentation. */
+void students_look(const struct design_ends *ends, Hone__V1__TrainSettings *settings);
+
+/* What the original costs. */
+struct cost students_original(const job_state *state);
+
 /* Builds the student's network, keeps it, and adds it to the state as "student-N". */
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err);
+
+/* The same for a network that has weights of the original; `text` says what became of that. */
+int students_inherit(struct work_task *task, job_state *state, struct graph *g, const char *text,
+                     double us, struct err *err);
 
 /* Still in the race: neither given up nor without a network. */
 bool students_active(const job_student *student);

@@ -71,4 +71,5 @@ int design_shape_at(const struct design *design, const struct design_ends *ends,
 const char *const *design_types(void);
 /* One line about a type; NULL: there is none of this name. */
 const char *design_summary(const char *type);
+const char *design_type(const struct piece *piece);
 bool design_is_head(const struct piece *piece);

@@ -41,6 +41,11 @@ const char *design_summary(const char *type)
     return found ? found->summary : NULL;
 }
 
+const char *design_type(const struct piece *piece)
+{
+    return piece->type->name;
+}
+
 bool design_is_head(const struct piece *piece)
 {
     return piece->type->head;

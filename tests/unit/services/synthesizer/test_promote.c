@@ -35,7 +35,17 @@ static job_state *race(uint32_t rung)
     job_state *s = stage_redesigned(&stage);
     s->reserve_s = 30;
     s->rung = rung;
+    s->enrolments = 1;
     return s;
+}
+
+/* They were enrolled after others, which are out. */
+static void enrolled_last(job_state *s)
+{
+    s->enrolments = RUNGS_MOST_ENROLMENTS;
+    s->rung++;
+    for (size_t i = 0; i < s->n_students; i++)
+        s->students[i]->rung++;
 }
 
 /* student-N, whose network is net-N, and which was right on `value` of the search part in each of
@@ -296,7 +306,7 @@ static void fewer_go_on_from_rung_to_rung(void **state)
     static const struct {
         uint32_t rung;
         int students, go_on;
-    } cases[] = {{1, 8, 3}, {1, 7, 2}, {1, 4, 2}, {1, 3, 1}, {2, 8, 2}, {2, 4, 2}, {2, 3, 1}};
+    } cases[] = {{1, 8, 3}, {1, 7, 2}, {1, 4, 2}, {1, 3, 1}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         _cleanup_(message_freep) job_state *s = race(cases[i].rung);
         int who[4] = {0};
@@ -306,6 +316,7 @@ static void fewer_go_on_from_rung_to_rung(void **state)
             if (k < cases[i].go_on)
                 who[k] = k + 1;
         }
+        enrolled_last(s);
         _cleanup_(message_freep) job_state *after = next_rung(s, who);
         stage_forget(&stage);
     }
@@ -321,6 +332,7 @@ static void what_counts_is_the_chance_times_the_speed(void **state)
     for (int i = 0; i < 7; i++)
         learned("net", 0.9);
     learned("hopeless", 0.4);
+    enrolled_last(s);
     _cleanup_(message_freep) job_state *after = next_rung(s, WHO(5, 6, 7));
     assert_non_null(strstr(stage_event(&stage, "student"), "\"name\":\"student-7\""));
     assert_non_null(strstr(stage_event(&stage, "student"), "\"goes_on\":true"));
@@ -351,27 +363,82 @@ static void who_is_slower_than_a_final_is_worth_nothing(void **state)
 static void the_next_rung_has_its_share_of_the_time(void **state)
 {
     (void)state;
-    static const struct {
+    struct {
         uint32_t rung;
         int go_on;
         double seconds;
-    } cases[] = {{1, 3, 970 * 3 / 8.0}, {2, 2, 970}};
+    } cases[] = {{1, 3, 970 * 3 / 8.0}, {2, 0, 970}};
     for (int i = 0; i < 2; i++) {
         _cleanup_(message_freep) job_state *s = race(cases[i].rung);
         for (int k = 0; k < 8; k++) {
             add(s, 80 - 10 * k, cases[i].rung - 1, 0.8);
             learned("net", 0.9);
         }
+        if (cases[i].rung == 1)
+            enrolled_last(s);
         STAGE_OK(run(s, err));
+        if (cases[i].go_on == 0) /* as many as promise most together */
+            cases[i].go_on = stage.out.n_tasks;
+        assert_in_range(cases[i].go_on, 1, RUNGS_MOST_FINALISTS);
         for (int k = 0; k < cases[i].go_on; k++) {
             _cleanup_(message_freep) Hone__V1__TrainTask *train = stage_training(&stage, k);
             const double each = cases[i].go_on * EPOCH_S;
             assert_non_null(train);
             assert_true(train->settings->epochs * each <= cases[i].seconds);
-            assert_true((train->settings->epochs + 1) * each > 0.9 * cases[i].seconds);
+            assert_true((train->settings->epochs + 1) * each > 0.9 * cases[i].seconds ||
+                        train->settings->epochs == RUNGS_MOST_EPOCHS);
             assert_false(train->settings->reinit);
             assert_false(train->settings->zero_residual);
         }
+        stage_forget(&stage);
+    }
+}
+
+/* Of what is left: one alone where it is sure to keep the limit and others are no cheaper, several
+ * where one or the other may. */
+static void the_finals_are_for_as_many_as_promise_most_together(void **state)
+{
+    (void)state;
+    for (int sure = 0; sure < 2; sure++) {
+        _cleanup_(message_freep) job_state *s = race(2);
+        for (int k = 0; k < 4; k++) {
+            add(s, sure ? 20 + 10 * k : 20 + k, 1, sure ? 0.93 : 0.88);
+            learned("net", sure ? 0.94 : 0.9);
+        }
+        STAGE_OK(run(s, err));
+        _cleanup_(message_freep) job_state *after =
+            stage_handed_on(&stage, "synthesizer", "promote");
+        if (sure)
+            assert_int_equal(stage.out.n_tasks, 1);
+        else
+            assert_in_range(stage.out.n_tasks, 2, RUNGS_MOST_FINALISTS);
+        _cleanup_(message_freep) Hone__V1__TrainTask *train = stage_training(&stage, 0);
+        assert_string_equal(train->name, "student-1");
+        stage_forget(&stage);
+    }
+}
+
+/* Once: they are told from by what the first reached. */
+static void when_the_first_have_learned_others_are_enrolled(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        _cleanup_(message_freep) job_state *s = race(1);
+        _cleanup_(graph_freep) struct graph *g =
+            stage_designed("conv:8 residual:16:s2 head", &stage_pictures, false);
+        for (int i = 0; i < 8; i++) {
+            add(s, 80 - 10 * i, 0, 0);
+            learned("net", 0.9);
+        }
+        if (!first)
+            enrolled_last(s);
+        stage_original(&stage, s, g);
+        STAGE_OK(run(s, err));
+        _cleanup_(message_freep) job_state *after =
+            stage_handed_on(&stage, "synthesizer", first ? "enroll" : "promote");
+        assert_int_equal(stage_follow(&stage, "price", 0) != NULL, first);
+        assert_int_equal(after->students[0]->rungs, 1);
+        assert_string_equal(after->students[0]->network, "net");
         stage_forget(&stage);
     }
 }
@@ -460,6 +527,8 @@ int main(void)
         TEST(what_counts_is_the_chance_times_the_speed),
         TEST(who_is_slower_than_a_final_is_worth_nothing),
         TEST(the_next_rung_has_its_share_of_the_time),
+        TEST(the_finals_are_for_as_many_as_promise_most_together),
+        TEST(when_the_first_have_learned_others_are_enrolled),
         TEST(one_alone_goes_on_where_half_as_much_again_is_left),
         TEST(when_the_time_is_over_the_best_are_built),
         TEST(a_rung_without_time_for_two_epochs_is_not_begun),

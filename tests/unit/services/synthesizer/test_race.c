@@ -18,24 +18,35 @@ static void near(double a, double b)
 
 /* ---- rungs ---- */
 
-/* What a race spends, all students alike, and how many are in each rung. */
+/* What a race spends, all students alike, and how many are in each rung. Newcomers are a rung of
+ * their own. */
 static int race(double seconds, double epoch_s, int students[4], double spent[4])
 {
-    int n = 0, way = 0;
-    const struct rung_first *first;
-    while ((first = rungs_first(way++)) != NULL)
-        if (seconds * first->share >= epoch_s * first->epochs * first->students)
-            break;
-    if (!first)
-        return 0;
-    struct rung r = {first->students, seconds * first->share};
+    int n = 0, active = 0;
     double left = seconds, spent_on_one = 0;
-    while (r.students > 0 && n < 4) {
-        students[n] = r.students;
+    for (int enrolment = 1; enrolment == 1 || (n && rungs_enrol_again(enrolment - 1, students[0]));
+         enrolment++) {
+        const struct rung_first *first;
+        for (int way = 0; (first = rungs_first(enrolment, way)) != NULL; way++)
+            if (left * first->share >= epoch_s * first->epochs * first->students)
+                break;
+        if (!first)
+            break;
+        students[n] = first->students;
+        spent[n] = left * first->share;
+        active += students[n];
+        spent_on_one = spent[n] / students[n];
+        left -= spent[n++];
+    }
+    if (n == 0)
+        return 0;
+    struct rung r;
+    for (int done = 1; (r = rungs_next(done, active, left, spent_on_one)).students > 0; done++) {
+        assert_true(r.students < active || done + 1 == RUNGS_MOST);
+        students[n] = active = r.students;
         spent[n++] = r.seconds;
         left -= r.seconds;
         spent_on_one += r.seconds / r.students;
-        r = rungs_next(n, r.students, left, spent_on_one);
     }
     return n;
 }
@@ -45,13 +56,14 @@ static void the_finals_get_half_of_two_hours(void **state)
     (void)state;
     int students[4];
     double spent[4];
-    assert_int_equal(race(6600, 25, students, spent), 3);
-    assert_int_equal(students[0], 8);
-    assert_int_equal(students[1], 3);
-    assert_int_equal(students[2], 1);
-    near(spent[0], 0.2 * 6600);
-    near(spent[1], 0.3 * 6600);
-    near(spent[2], 0.5 * 6600);
+    assert_int_equal(race(6600, 16, students, spent), 4);
+    assert_int_equal(students[0], 12);
+    assert_int_equal(students[1], 8);
+    assert_int_equal(students[2], 4);
+    assert_int_equal(students[3], 3); /* at most */
+    near(spent[0], 0.15 * 6600);
+    near(spent[1], 0.15 * 0.85 * 6600);
+    assert_true(spent[3] > 0.45 * 6600);
 }
 
 static void any_time_is_spent_to_the_end_and_no_more(void **state)
@@ -61,11 +73,9 @@ static void any_time_is_spent_to_the_end_and_no_more(void **state)
         int students[4];
         double spent[4], sum = 0;
         const int n = race(seconds, 14, students, spent);
-        assert_in_range(n, 1, RUNGS_MOST);
-        for (int i = 0; i < n; i++) {
+        assert_in_range(n, 1, RUNGS_MOST + RUNGS_MOST_ENROLMENTS - 1);
+        for (int i = 0; i < n; i++)
             sum += spent[i];
-            assert_true(i == 0 || students[i] < students[i - 1]);
-        }
         near(sum, seconds);
     }
     int students[4];
@@ -74,18 +84,37 @@ static void any_time_is_spent_to_the_end_and_no_more(void **state)
     assert_int_equal(race(-5, 14, students, spent), 0);
 }
 
+/* Newcomers' rung is not one of the halving. */
+static void rungs_are_counted_from_the_first_of_all(void **state)
+{
+    (void)state;
+    assert_int_equal(rungs_done(1, 1), 1);
+    assert_int_equal(rungs_done(2, 1), 2);
+    assert_int_equal(rungs_done(2, 2), 1);
+    assert_int_equal(rungs_done(4, 2), 3);
+    assert_int_equal(rungs_done(1, 0), 1); /* those of a job before, trained on */
+    assert_true(rungs_enrol_again(1, 8));
+    assert_false(rungs_enrol_again(1, 5)); /* so little time that few began */
+    assert_false(rungs_enrol_again(2, 8));
+}
+
 /* Each way is easier than the one before. */
 static void ways_to_begin_fall(void **state)
 {
     (void)state;
-    int n = 1;
-    for (; rungs_first(n); n++) {
-        const struct rung_first *a = rungs_first(n - 1), *b = rungs_first(n);
-        assert_true(b->students < a->students);
-        assert_true(b->students * b->epochs / b->share < a->students * a->epochs / a->share);
+    for (int enrolment = 1; enrolment <= RUNGS_MOST_ENROLMENTS; enrolment++) {
+        int n = 1;
+        for (; rungs_first(enrolment, n); n++) {
+            const struct rung_first *a = rungs_first(enrolment, n - 1),
+                                    *b = rungs_first(enrolment, n);
+            assert_true(a->students <= RUNGS_MOST_STUDENTS);
+            assert_true(b->students < a->students);
+            assert_true(b->students * b->epochs / b->share < a->students * a->epochs / a->share);
+        }
+        assert_true(n > 1);
+        assert_int_equal(rungs_first(1, 5)->students, 1); /* the last resort */
+        assert_null(rungs_first(enrolment, -1));
     }
-    assert_int_equal(rungs_first(n - 1)->students, 1);
-    assert_null(rungs_first(-1));
 }
 
 static void one_alone_goes_on_where_it_pays(void **state)
@@ -99,6 +128,8 @@ static void one_alone_goes_on_where_it_pays(void **state)
     assert_int_equal(rungs_next(1, 0, 1000, 10).students, 0);
     assert_int_equal(rungs_next(1, 3, 1000, 10).students, 1);
     near(rungs_next(1, 3, 1000, 10).seconds, 1000);
+    assert_int_equal(rungs_next(2, 2, 1000, 10).students, 2); /* the finals: at most */
+    near(rungs_next(2, 2, 1000, 10).seconds, 1000);
 }
 
 static void epochs_are_shared_evenly(void **state)
@@ -112,35 +143,7 @@ static void epochs_are_shared_evenly(void **state)
     assert_int_equal(rungs_epochs(100, epoch_s, 0), 0);
 }
 
-/* ---- predictions ---- */
-
-static void a_power_law_is_found_and_carried_on(void **state)
-{
-    (void)state;
-    double epochs[3], errors[3];
-    for (int i = 0; i < 3; i++) {
-        epochs[i] = 5 * pow(3, i);
-        errors[i] = 0.4 * pow(epochs[i], -0.3);
-    }
-    const struct learned known = {3, epochs, errors}, fresh = {1, epochs, errors};
-    const struct learned both[] = {fresh, known};
-    near(predict_exponent(both, 2), 0.3);
-    near(predict_error(&known, 0.3, 200), 0.4 * pow(200, -0.3));
-    near(predict_error(&fresh, 0.3, 200), 0.4 * pow(200, -0.3));
-    near(predict_error(&known, 0.3, 1), errors[2]); /* what is learned is not forgotten */
-}
-
-static void without_knowledge_the_usual_exponent_is_taken(void **state)
-{
-    (void)state;
-    const double epochs[] = {5, 10}, worse[] = {0.2, 0.3}, none[] = {0, 0};
-    const struct learned fresh = {1, epochs, worse}, rising = {2, epochs, worse},
-                         perfect = {2, epochs, none};
-    near(predict_exponent(&fresh, 1), PREDICT_EXPONENT);
-    near(predict_exponent(&fresh, 0), PREDICT_EXPONENT);
-    near(predict_exponent(&perfect, 1), PREDICT_EXPONENT);
-    near(predict_exponent(&rising, 1), 0); /* nothing is to be hoped for */
-}
+/* ---- what it is worth ---- */
 
 static void chances_and_worth(void **state)
 {
@@ -182,11 +185,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_finals_get_half_of_two_hours),
         cmocka_unit_test(any_time_is_spent_to_the_end_and_no_more),
+        cmocka_unit_test(rungs_are_counted_from_the_first_of_all),
         cmocka_unit_test(ways_to_begin_fall),
         cmocka_unit_test(one_alone_goes_on_where_it_pays),
         cmocka_unit_test(epochs_are_shared_evenly),
-        cmocka_unit_test(a_power_law_is_found_and_carried_on),
-        cmocka_unit_test(without_knowledge_the_usual_exponent_is_taken),
         cmocka_unit_test(chances_and_worth),
         cmocka_unit_test(a_gain_is_weighed_by_its_chance),
         cmocka_unit_test(many_that_come_are_no_more_that_go_on),

@@ -198,7 +198,7 @@ static struct space space_of(const job_state *s, const struct design_ends *ends,
                              struct arena *arena)
 {
     struct space space;
-    STAGE_OK(space_build(ends, (int64_t)s->baseline->macs, arena, &space, err));
+    STAGE_OK(space_build(ends, students_original(s), arena, &space, err));
     assert_true(space.n_students > 100);
     return space;
 }
@@ -359,7 +359,7 @@ static void a_final_within_the_limit_is_what_is_to_beat(void **state)
         _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
         struct space space = space_of(s, &stage_pictures, arena);
         job_network *final = stage_network("int8", "");
-        stage_timing(final, 9);
+        stage_timing(final, 5);
         final->within_limit = within;
         STAGE_OK(message_append(&s->finals, &s->n_finals, final, err));
         stage_rate(&stage, "1e12");
@@ -415,13 +415,21 @@ static void shares(const job_state *s, double seconds, double mac_per_s)
     assert_null(stage_follow(&stage, "train", (int)s->n_students));
 }
 
+static const struct space_student *find(const struct space *space, const char *design)
+{
+    for (int i = 0; i < space->n_students; i++)
+        if (strcmp(space->students[i].text, design) == 0)
+            return &space->students[i];
+    fail_msg("no student '%s'", design);
+    return NULL;
+}
+
 static void students_are_enrolled(void **state)
 {
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
     struct space space = space_of(s, &stage_pictures, arena);
-    int chosen[12];
     s->reserve_s = 40;
     stage_rate(&stage, "2e11");
     price(&space, 20);
@@ -430,11 +438,11 @@ static void students_are_enrolled(void **state)
     assert_false(after->redesigned);
     assert_int_equal(after->rung, 1);
     assert_int_equal(after->views, 12); /* one for 240 s of training */
-    const int n = space_enrol(&space, 0.8 * 100, 100 / 12.0, 12, chosen);
-    assert_in_range(n, 8, 12);
-    assert_int_equal(after->n_students, n);
+    const int n = (int)after->n_students;
+    assert_int_equal(n, 12);
+    assert_int_equal(after->enrolments, 1);
     for (int i = 0; i < n; i++) {
-        const struct space_student *want = &space.students[chosen[i]];
+        const struct space_student *want = find(&space, after->students[i]->design);
         const job_student *got = after->students[i];
         char name[24], said[96];
         snprintf(name, sizeof(name), "student-%d", i + 1);
@@ -442,6 +450,7 @@ static void students_are_enrolled(void **state)
         assert_string_equal(got->name, name);
         assert_string_equal(got->design, want->text);
         assert_true(got->predicted_us == want->us);
+        assert_true(got->predicted_us <= 0.8 * 100);
         assert_int_equal(got->macs, want->macs);
         assert_int_equal(got->parameters, want->parameters);
         assert_int_equal(got->rungs, 0);
@@ -451,10 +460,45 @@ static void students_are_enrolled(void **state)
         assert_string_equal(train->name, name);
         assert_string_equal(train->network, got->network);
     }
-    shares(after, 0.2 * (3000 - 40), 2e11);
+    shares(after, 0.15 * (3000 - 40), 2e11);
     assert_non_null(strstr(stage_event(&stage, "enrolled"), "\"name\":\"student-1\""));
     assert_non_null(strstr(stage_event(&stage, "rung"), "\"rung\":1,"));
     assert_true(stage_decided(after, "rung 1: "));
+}
+
+/* Others, knowing what the first reached; what is like one of those is not tried again. */
+static void newcomers_are_others_than_those_before(void **state)
+{
+    (void)state;
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
+    struct space space = space_of(s, &stage_pictures, arena);
+    stage_rate(&stage, "2e11");
+    price(&space, 20);
+    STAGE_OK(run(synthesizer_enroll, s, err));
+    _cleanup_(message_freep) job_state *first = stage_handed_on(&stage, "synthesizer", "promote");
+    const size_t n = first->n_students;
+    for (size_t i = 0; i < n; i++) {
+        job_student *student = first->students[i];
+        STAGE_OK(message_append_f64(&student->accuracies, &student->n_accuracies, 0.8, err));
+        STAGE_OK(message_append_f64(&student->epochs, &student->n_epochs, 5, err));
+        student->rungs = 1;
+    }
+    stage_forget(&stage);
+    price(&space, 20);
+    STAGE_OK(run(synthesizer_enroll, first, err));
+    _cleanup_(message_freep) job_state *second = stage_handed_on(&stage, "synthesizer", "promote");
+    assert_int_equal(second->enrolments, 2);
+    assert_int_equal(second->rung, 2);
+    assert_int_equal(second->n_students, n + 8);
+    for (size_t i = n; i < n + 8; i++) {
+        _cleanup_(message_freep) Hone__V1__TrainTask *train = stage_training(&stage, (int)(i - n));
+        assert_string_equal(train->name, second->students[i]->name);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(second->students[i]->design, second->students[k]->design);
+    }
+    assert_null(stage_training(&stage, 8));
+    assert_int_equal(second->views, first->views);
 }
 
 /* Where that leaves one alone, it races nobody, and has all of the time. */
@@ -481,12 +525,12 @@ static void little_time_is_for_few_students(void **state)
     _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
     struct space space = space_of(s, &stage_pictures, arena);
     s->reserve_s = 30;
-    stage_rate(&stage, "5e8");
+    stage_rate(&stage, "2e7");
     price(&space, 20);
     STAGE_OK(run(synthesizer_enroll, s, err));
     _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
     assert_int_equal(after->n_students, 1);
-    shares(after, 3000 - 30, 5e8);
+    shares(after, 3000 - 30, 2e7);
 }
 
 /* The first follow-up of a job with these; the caller's. */
@@ -660,6 +704,7 @@ int main(void)
         TEST(a_final_within_the_limit_is_what_is_to_beat),
         TEST(training_that_is_too_slow_is_not_begun),
         TEST(students_are_enrolled),
+        TEST(newcomers_are_others_than_those_before),
         TEST(what_has_no_price_is_not_enrolled),
         TEST(little_time_is_for_few_students),
         TEST(how_students_are_trained),

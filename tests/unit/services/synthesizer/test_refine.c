@@ -174,7 +174,7 @@ static struct space priced(const job_state *s, struct arena *arena)
 {
     struct space space;
     Hone__V1__PriceResult result = HONE__V1__PRICE_RESULT__INIT;
-    STAGE_OK(space_build(&stage_pictures, (int64_t)s->baseline->macs, arena, &space, err));
+    STAGE_OK(space_build(&stage_pictures, students_original(s), arena, &space, err));
     _cleanup_(freep) double *all = mem_calloc((size_t)space.n_pieces, sizeof(*all));
     for (int i = 0; i < space.n_pieces; i++)
         all[i] = 1 + 20e-6 * (double)space.pieces[i].macs;
@@ -205,9 +205,10 @@ static void newcomers_stand_beside_them_and_learn_first(void **state)
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(message_freep) job_state *s = taken_over();
     struct space space = priced(s, arena);
-    int first[12];
-    assert_true(space_enrol(&space, 0.8 * 50, 100 / 12.0, 12, first) > 0);
-    const char *known = space.students[first[0]].text;
+    const char *known = NULL;
+    for (int i = 0; i < space.n_students && !known; i++)
+        known = space.students[i].us < 0.8 * 50 ? space.students[i].text : NULL;
+    assert_non_null(known);
     STAGE_OK(message_set(&s->students[0]->design, known, err));
     stage_rate(&stage, "1e12");
     STAGE_OK(run(synthesizer_enroll, s, err));

@@ -14,14 +14,16 @@
 #include "shared/graph/passes.h"
 
 static const struct design_ends cifar = {.channels = 3, .height = 32, .width = 32, .outputs = 10};
-#define RESNET20_MACS 40600000
+/* ResNet-20 */
+static const struct cost original = {.macs = 40600000, .parameters = 270000};
 
 static void made(const struct design_ends *ends, int64_t macs, struct arena *arena,
                  struct space *ret)
 {
     struct err err = {0};
+    const struct cost cost = {.macs = macs, .parameters = original.parameters};
     assert_non_null(arena);
-    if (space_build(ends, macs, arena, ret, &err) < 0)
+    if (space_build(ends, cost, arena, ret, &err) < 0)
         fail_msg("%s", err.message);
 }
 
@@ -40,12 +42,12 @@ static void thousands_of_students_have_hundreds_of_pieces(void **state)
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space;
-    made(&cifar, RESNET20_MACS, arena, &space);
+    made(&cifar, original.macs, arena, &space);
     print_message("%d students, %d pieces\n", space.n_students, space.n_pieces);
     assert_in_range(space.n_students, 1000, 20000);
     assert_in_range(space.n_pieces, 100, 1000);
     for (int i = 0; i < space.n_students; i++)
-        assert_true(space.students[i].macs <= RESNET20_MACS);
+        assert_true(space.students[i].macs <= original.macs);
 }
 
 static void costs_are_those_of_the_whole_network(void **state)
@@ -54,7 +56,7 @@ static void costs_are_those_of_the_whole_network(void **state)
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space;
     struct err err = {0};
-    made(&cifar, RESNET20_MACS, arena, &space);
+    made(&cifar, original.macs, arena, &space);
     for (int i = 0; i < space.n_students; i += space.n_students / 20) {
         const struct space_student *s = &space.students[i];
         _cleanup_(graph_freep) struct graph *g = NULL;
@@ -73,7 +75,7 @@ static void no_piece_is_there_twice_or_for_nobody(void **state)
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space;
-    made(&cifar, RESNET20_MACS / 4, arena, &space);
+    made(&cifar, original.macs / 4, arena, &space);
     bool *used = arena_alloc(arena, (size_t)space.n_pieces, sizeof(*used));
     for (int i = 0; i < space.n_students; i++)
         for (int k = 0; k < space.students[i].n; k++)
@@ -95,8 +97,8 @@ static void the_same_ends_give_the_same_space(void **state)
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space a, b;
-    made(&cifar, RESNET20_MACS / 8, arena, &a);
-    made(&cifar, RESNET20_MACS / 8, arena, &b);
+    made(&cifar, original.macs / 8, arena, &a);
+    made(&cifar, original.macs / 8, arena, &b);
     assert_int_equal(a.n_students, b.n_students);
     assert_int_equal(a.n_pieces, b.n_pieces);
     for (int i = 0; i < a.n_students; i++)
@@ -110,7 +112,7 @@ static void times_are_floor_and_pieces(void **state)
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space;
-    made(&cifar, RESNET20_MACS / 4, arena, &space);
+    made(&cifar, original.macs / 4, arena, &space);
     double *us = prices(&space, arena);
     us[space.students[0].pieces[1]] = 0; /* this one cannot run */
     space_price(&space, us, 7, false);
@@ -123,31 +125,47 @@ static void times_are_floor_and_pieces(void **state)
     }
 }
 
-static void enrolled_are_spread_and_none_is_out_of_bounds(void **state)
+static double trait(const char *text, struct cost cost, enum predict_trait which)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design design;
+    struct err err = {0};
+    double traits[PREDICT_TRAITS];
+    assert_int_equal(design_parse(text, arena, &design, &err), 0);
+    space_traits(&design, cost, original, traits);
+    return traits[which];
+}
+
+static void traits_tell_students_apart(void **state)
 {
     (void)state;
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    struct space space;
-    int chosen[8];
-    made(&cifar, RESNET20_MACS, arena, &space);
-    space_price(&space, prices(&space, arena), 0, false);
-    const int n = space_enrol(&space, 300, 60, 8, chosen);
-    assert_int_equal(n, 8);
-    int slow = 0;
-    for (int i = 0; i < n; i++) {
-        const struct space_student *s = &space.students[chosen[i]];
-        assert_true(s->us <= 300 && s->us > 60);
-        slow += s->us > sqrt(300 * 60.0);
-        for (int k = 0; k < i; k++) {
-            assert_int_not_equal(chosen[i], chosen[k]);
-            const struct space_student *t = &space.students[chosen[k]];
-            const bool same_step = (s->us > sqrt(300 * 60.0)) == (t->us > sqrt(300 * 60.0));
-            assert_false(same_step && strcmp(s->family, t->family) == 0);
-        }
+    static const struct {
+        const char *text;
+        enum predict_trait which;
+        double want;
+    } cases[] = {
+        {"conv:8 conv:16 residual:16 head", PREDICT_LEVEL, 1},
+        {"conv:8 head", PREDICT_MACS, -2},
+        {"conv:8 head", PREDICT_PARAMETERS, 1},
+        {"conv:8 head", PREDICT_DEPTH, -2},
+        {"conv:8*15 head", PREDICT_DEPTH, 1},
+        {"conv:8 conv:16 residual:16 head", PREDICT_RESIDUAL, 0.25},
+        {"conv:8 separable:16*2 head", PREDICT_SEPARABLE, 0.5},
+        {"conv:8 conv:16:pool residual:16 head:pool", PREDICT_POOL, 0.25},
+        {"conv:8 conv:16:s2 head", PREDICT_STEM, 0},
+        {"conv:8:s2 conv:16:s2 head", PREDICT_STEM, 1},
+        {"patch:8:k4:s4 conv:16:s2 head", PREDICT_STEM, 2},
+        {"patch:8:k4:s4 conv:16:s2 head", PREDICT_PATCH, 1},
+        {"conv:8 conv:16:s2 head", PREDICT_PATCH, 0},
+    };
+    const struct cost cost = {.macs = original.macs / 4, .parameters = original.parameters * 2};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const double got = trait(cases[i].text, cost, cases[i].which);
+        if (fabs(got - cases[i].want) > 1e-9)
+            fail_msg("%s: trait %d is %g", cases[i].text, (int)cases[i].which, got);
     }
-    assert_int_equal(slow, 4);
-    assert_int_equal(space_enrol(&space, 50, 60, 8, chosen), 0);
-    assert_int_equal(space_enrol(&space, 300, 60, 0, chosen), 0);
+    /* What computes nothing, and originals that do not. */
+    assert_true(isfinite(trait("conv:8 head", (struct cost){0}, PREDICT_MACS)));
 }
 
 static void of_size_bytes_are_the_cost(void **state)
@@ -155,15 +173,14 @@ static void of_size_bytes_are_the_cost(void **state)
     (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space;
-    int chosen[2];
-    made(&cifar, RESNET20_MACS, arena, &space);
+    made(&cifar, original.macs, arena, &space);
     double *us = prices(&space, arena);
     us[space.students[0].pieces[1]] = 0;
     space_price(&space, us, 7, true);
     assert_true(isinf(space.students[0].cost));
-    assert_int_equal(space_enrol(&space, 200e3, 50e3, 2, chosen), 2);
-    for (int i = 0; i < 2; i++)
-        assert_true((double)space.students[chosen[i]].parameters * 1.1 <= 200e3);
+    for (int i = 0; i < space.n_students; i++)
+        assert_true(isinf(space.students[i].cost) ||
+                    space.students[i].cost == SPACE_BYTES(space.students[i].parameters));
 }
 
 static void nothing_is_tied_to_one_size(void **state)
@@ -198,7 +215,7 @@ int main(void)
         cmocka_unit_test(no_piece_is_there_twice_or_for_nobody),
         cmocka_unit_test(the_same_ends_give_the_same_space),
         cmocka_unit_test(times_are_floor_and_pieces),
-        cmocka_unit_test(enrolled_are_spread_and_none_is_out_of_bounds),
+        cmocka_unit_test(traits_tell_students_apart),
         cmocka_unit_test(of_size_bytes_are_the_cost),
         cmocka_unit_test(nothing_is_tied_to_one_size),
     };

@@ -1,0 +1,22 @@
+#pragma once
+/* Who is to begin: students of the space that are likely to be the best in the end, as far as what
+ * others reached tells. */
+#include "services/synthesizer/forecast.h"
+
+struct enrolment {
+    bool turned;                  /* costs have a limit, the least error is wanted (goal.h) */
+    double most_cost, least_cost; /* of those who may begin */
+    double error_limit;           /* that the network is to keep */
+    double samples_macs;          /* samples seen times products of one, that the best is to get */
+    uint64_t seed;
+};
+
+/* Whether to try the one as well as the other would tell little. */
+bool enrol_alike(const double a_traits[PREDICT_TRAITS], double a_cost,
+                 const double b_traits[PREDICT_TRAITS], double b_cost);
+
+/* Up to `most`, most worth trying first: indices into the space; returns how many. By Thompson
+ * sampling: what may be (predict_draw) is drawn, and whoever would win then is enrolled; who is
+ * much like another is left out. */
+int enrol_choose(const struct forecast *forecast, const struct space *space,
+                 const struct enrolment *enrolment, int most, int *ret, struct err *err);
