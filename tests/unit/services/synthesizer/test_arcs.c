@@ -363,7 +363,7 @@ static void structure_and_precision_are_selected_together_as_by_brute_force(void
     with_library_make(&w, 3);
     every.problem = &w.built.problem;
     walk(&every, w.built.problem.source, 0, 0);
-    assert_true(w.front.exact && every.n > 20);
+    assert_true(w.front.exact && every.n > 10);
     for (double limit = 0; limit < 0.2; limit += 0.001) {
         double cost;
         best_within(&w, limit, &cost);
