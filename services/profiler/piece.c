@@ -231,12 +231,10 @@ static int in_float(struct graph *g, struct graph **ret, struct err *err)
 static int compile(const struct piece_place *place, struct graph *g, struct piece_bench *b,
                    struct err *err)
 {
-    const bool narrow =
-        place->precision == PRECISION_AUTO || place->precision == PRECISION_INT8;
+    const bool narrow = place->precision == PRECISION_AUTO || place->precision == PRECISION_INT8;
     const struct plan_options options = {.batch = place->batch,
                                          .threads = place->threads,
-                                         .precision =
-                                             narrow ? PRECISION_AUTO : place->precision};
+                                         .precision = narrow ? PRECISION_AUTO : place->precision};
     _cleanup_(graph_freep) struct graph *q = NULL;
     int r = narrow ? to_int8(g, &q, err) : in_float(g, &q, err);
     if (r == 0)

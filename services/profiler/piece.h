@@ -14,8 +14,8 @@
 
 struct piece_place {
     const char *text;                /* one piece or several: shared/design/design.h */
-    const struct graph *network;     /* in float: instead of a design; its nodes whose names begin
-                                        with `text` and "." are timed where they stand. NULL: none */
+    const struct graph *network;     /* in float, instead of a design; its nodes whose names begin
+                                        with `text` and "." are timed. NULL: none */
     enum precision precision;        /* of all layers of such a network; AUTO: int8 */
     int64_t channels, height, width; /* that it reads */
     int64_t outputs;                 /* of a head */

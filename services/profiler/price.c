@@ -72,8 +72,7 @@ static int load_network(const struct pricing *p, size_t i, struct graph **ret, s
     *ret = NULL;
     if (!*name)
         return 0;
-    int r =
-        store_get(p->task->store, name, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+    int r = store_get(p->task->store, name, onnx_default_limits.max_file_bytes, &data, &bytes, err);
     return r < 0 ? r : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
 }
 

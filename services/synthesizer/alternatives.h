@@ -2,8 +2,8 @@
 /*
  * Alternatives: what could stand in a network in place of one unit or of several (units.h), reading
  * the same and yielding the same, cheaper. They begin with the weights of what they replace as far
- * as these tell anything. A new type is one file with one `struct alternative_type`, and its line in
- * ALTERNATIVE_TYPES.
+ * as these tell anything. A new type is one file with one `struct alternative_type`, and its line
+ * in ALTERNATIVE_TYPES.
  */
 #include "services/synthesizer/units.h"
 
@@ -13,8 +13,8 @@
     X(conv)
 
 struct alternative {
-    const char *text; /* "keep:2": its type and what it has of it, for people and for records */
-    int first, last;  /* units that it replaces */
+    const char *text;    /* "keep:2": its type and what it has of it, for people and for records */
+    int first, last;     /* units that it replaces */
     struct graph *graph; /* in float; may be in training form. NULL: nothing is there any more */
 };
 

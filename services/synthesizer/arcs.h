@@ -15,9 +15,9 @@
 #include "shared/graph/cuts.h"
 
 struct arc_choice {
-    int n; /* layers that are kept */
-    const char **layers;     /* names */
-    const char **precisions; /* "fp32", "bf16", "int8" */
+    int n;                                 /* layers that are kept */
+    const char **layers;                   /* names */
+    const char **precisions;               /* "fp32", "bf16", "int8" */
     const Hone__V1__Library__Arc *instead; /* of layers: an alternative; NULL: none */
     const char *precision;                 /* of all its layers */
 };

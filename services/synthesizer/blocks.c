@@ -11,8 +11,8 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
-#define LEAST_SECONDS 20.0   /* of training that a job has: below it is not worth beginning */
-#define PRICING_SHARE 0.05   /* of the time for training: what is not priced then is left out */
+#define LEAST_SECONDS 20.0 /* of training that a job has: below it is not worth beginning */
+#define PRICING_SHARE 0.05 /* of the time for training: what is not priced then is left out */
 #define LEAST_PRICING_S 2.0
 #define SHARE 0.15           /* of the time for training that alternatives learn in */
 #define SHARE_ALONE 0.3      /* where there are no whole students */
@@ -20,10 +20,10 @@
 #define SMALL 2.0            /* small networks take so many times the time of their products */
 #define LEAST_SAMPLES 2048.0 /* below an alternative learns nothing: then there are fewer */
 #define MOST_EPOCHS 4.0
-#define RATE 0.002           /* of Adam */
+#define RATE 0.002 /* of Adam */
 #define BATCH 64
 #define LESSON_ARCS 12
-#define LESSON_VALUES 16     /* as in the trainer */
+#define LESSON_VALUES 16 /* as in the trainer */
 
 bool blocks_wanted(const Hone__V1__JobSpec *spec, const job_state *state)
 {
@@ -293,8 +293,7 @@ static int tell(struct work_task *task, job_state *state, const job_library *lib
     return rc == 0 ? work_event(task, "blocks", fields, err) : rc;
 }
 
-static int teach(struct work_task *task, struct work_output *out, job_state *state,
-                 struct err *err)
+static int teach(struct work_task *task, struct work_output *out, job_state *state, struct err *err)
 {
     _cleanup_(library_parts_release) struct library_parts parts = {0};
     _cleanup_(message_freep) job_library *library = NULL;

@@ -11,7 +11,7 @@
 #include "shared/base/str.h"
 
 #define MOST_PATHS 4
-#define MOST_SHARE 0.9 /* of the cost of the best network so far: the most that is enrolled */
+#define MOST_SHARE 0.9   /* of the cost of the best network so far: the most that is enrolled */
 #define FIRST_SHARE 0.35 /* of the time for training, for paths that race each other alone */
 
 /* ---- what was learned ---- */
@@ -147,8 +147,8 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
     int rc = race_seconds(task, stage->state, &seconds, err);
     if (rc == 0)
         rc = race_begin_rung(task, out, stage,
-                             stage->state->n_students > 1 ? FIRST_SHARE * seconds : seconds,
-                             &begun, err);
+                             stage->state->n_students > 1 ? FIRST_SHARE * seconds : seconds, &begun,
+                             err);
     return rc < 0 || begun ? rc : race_finish(out, stage, err);
 }
 

@@ -9,7 +9,7 @@
 #include "shared/graph/onnx.h"
 #include "shared/graph/splice.h"
 
-#define PART "arc"           /* what the profiler is to time */
+#define PART "arc"            /* what the profiler is to time */
 #define MOST_BYTES (1u << 30) /* of networks in the store; alternatives beyond are left out */
 
 /* ---- the original ---- */
@@ -151,8 +151,7 @@ int library_make(struct work_task *task, const job_state *state, const struct li
     size_t bytes = 0;
     if (!library)
         return -ERR_RESOURCE_EXHAUSTED;
-    int rc =
-        alternatives_find(parts->g, &parts->units, state->spec->seed, parts->arena, &all, err);
+    int rc = alternatives_find(parts->g, &parts->units, state->spec->seed, parts->arena, &all, err);
     for (size_t p = 0; rc == 0 && p < parts->profile->n_precisions; p++)
         rc = message_append_text(&library->precisions, &library->n_precisions,
                                  parts->profile->precisions[p], err);
@@ -222,8 +221,7 @@ double library_saving(const struct library_parts *parts, const job_arc *arc)
 
 /* ---- as an artifact ---- */
 
-int library_load(struct work_task *task, const job_state *state, job_library **ret,
-                 struct err *err)
+int library_load(struct work_task *task, const job_state *state, job_library **ret, struct err *err)
 {
     return message_load(task->store, state->library, &hone__v1__library__descriptor, ret, err);
 }

@@ -30,7 +30,8 @@ int library_price(job_library *library, const Hone__V1__PriceResult *prices, str
 
 /* What the units that the arc replaces take in a precision (of the profile's), us; 0: not known. */
 double library_kept_us(const struct library_parts *parts, const job_arc *arc, size_t precision);
-/* By how much the arc is faster, in the precision in which each is fastest; 0 or less: it is not. */
+/* By how much the arc is faster, in the precision in which each is fastest; 0 or less: it is not.
+ */
 double library_saving(const struct library_parts *parts, const job_arc *arc);
 
 int library_load(struct work_task *task, const job_state *state, job_library **ret,

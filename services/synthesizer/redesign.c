@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/synthesizer/enrol.h"
 #include "services/synthesizer/blocks.h"
+#include "services/synthesizer/enrol.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
@@ -20,8 +20,8 @@
 #define FINAL_SHARE 0.4       /* of the time for training: that the best is expected to get */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
-#define WAITING_SHARE 0.35    /* of the time for training, for those alone who are there already */
-#define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
+#define WAITING_SHARE 0.35 /* of the time for training, for those alone who are there already */
+#define PRICING_SHARE 0.1  /* of the time for training: what is not priced then is left out */
 #define LEAST_PRICING_S 1.0
 #define VIEW_S 240.0
 #define LEAST_VIEWS 4.0

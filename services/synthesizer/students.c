@@ -13,8 +13,8 @@
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
 #define USUAL_BATCH 128
 #define LEAST_BATCH 16
-#define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
-#define USUAL_RATE 0.1  /* of that batch */
+#define EPOCH_STEPS 100     /* of little data: an epoch has as many, by smaller batches */
+#define USUAL_RATE 0.1      /* of that batch */
 #define INHERITED_RATE 0.03 /* of weights that fit already */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */

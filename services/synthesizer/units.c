@@ -22,8 +22,8 @@ static bool same_type(const struct graph *g, int a, int b)
            shape_equal(&x->shape, &y->shape);
 }
 
-/* What has no layer belongs to the unit before where it keeps the shape (an activation), else to the
- * one behind (a pool). */
+/* What has no layer belongs to the unit before where it keeps the shape (an activation), else to
+ * the one behind (a pool). */
 static bool begins_unit(const struct graph *g, const struct block *block, int layers,
                         const struct unit *before)
 {
@@ -132,6 +132,6 @@ bool units_alike(const struct graph *g, const struct units *units, int a, int b)
 int units_extract(const struct graph *g, const struct units *units, int first, int last,
                   struct graph **ret, struct err *err)
 {
-    return graph_extract_blocks(g, &units->cuts, units->units[first].first,
-                                units->units[last].last, ret, err);
+    return graph_extract_blocks(g, &units->cuts, units->units[first].first, units->units[last].last,
+                                ret, err);
 }

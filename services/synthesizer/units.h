@@ -1,8 +1,8 @@
 #pragma once
 /*
  * The parts of a network that alternatives replace. A unit is a run of blocks (shared/graph/cuts.h)
- * with layers: a residual block with the Relu behind it, a convolution with its activation, the head
- * with its pool. Cut points between two units are where an alternative may begin and end.
+ * with layers: a residual block with the Relu behind it, a convolution with its activation, the
+ * head with its pool. Cut points between two units are where an alternative may begin and end.
  */
 #include "shared/graph/cuts.h"
 

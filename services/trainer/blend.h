@@ -1,9 +1,9 @@
 #pragma once
 /*
  * The samples that alternatives are scored on: a stratified subset of the search part by the job's
- * seed. A network has often learnt its training data, of which the search part is a piece, by heart:
- * it is certain there, and nothing seems to matter. So each sample is blended with a fifth of
- * another. On ResNet-56 the divergences then have the size and (rank correlation 0.88 instead of
+ * seed. A network has often learnt its training data, of which the search part is a piece, by
+ * heart: it is certain there, and nothing seems to matter. So each sample is blended with a fifth
+ * of another. On ResNet-56 the divergences then have the size and (rank correlation 0.88 instead of
  * 0.83) the order of those on unseen data; without, they are thirty times too small.
  */
 #include "shared/data/preprocess.h"

@@ -25,8 +25,8 @@ struct lesson {
     struct preprocess pre;
     char *pre_text;
     int n;
-    struct graph **networks;   /* [n]: of the arcs; NULL: nothing */
-    struct imitation *learned; /* [n]: those with a network, in the arcs' order */
+    struct graph **networks;     /* [n]: of the arcs; NULL: nothing */
+    struct imitation *learned;   /* [n]: those with a network, in the arcs' order */
     struct inplace_part *placed; /* [n] */
     enum precision precisions[INPLACE_PRECISIONS];
     double seconds;
@@ -59,9 +59,9 @@ static int open_arcs(struct lesson *l, struct err *err)
         return err_oom(err, "alternatives");
     for (int i = 0; i < l->n; i++) {
         const Hone__V1__Library__Arc *arc = l->q->arcs[i];
-        int rc = *arc->network ? inputs_part(l->task->store, arc->network, arc->text,
-                                             &l->networks[i], err)
-                               : 0;
+        int rc = *arc->network
+                     ? inputs_part(l->task->store, arc->network, arc->text, &l->networks[i], err)
+                     : 0;
         if (rc < 0)
             return rc;
     }
@@ -149,9 +149,8 @@ static int learn(struct lesson *l, struct err *err)
     int n = 0;
     for (int i = 0; i < l->n; i++)
         if (l->networks[i])
-            l->learned[n++] = (struct imitation){.from = l->q->arcs[i]->from,
-                                                 .to = l->q->arcs[i]->to,
-                                                 .network = l->networks[i]};
+            l->learned[n++] = (struct imitation){
+                .from = l->q->arcs[i]->from, .to = l->q->arcs[i]->to, .network = l->networks[i]};
     int rc = set_options(l, &options, err);
     if (rc == 0 && n > 0)
         rc = imitation_run(l->parent, l->ds, &l->pre, &options, l->learned, n, &l->seconds, err);
@@ -179,9 +178,8 @@ static int score(struct lesson *l, struct err *err)
     int k = 0;
     for (int i = 0; i < l->n; i++)
         if (!*l->q->arcs[i]->out)
-            l->placed[k++] = (struct inplace_part){.from = l->q->arcs[i]->from,
-                                                   .to = l->q->arcs[i]->to,
-                                                   .network = l->networks[i]};
+            l->placed[k++] = (struct inplace_part){
+                .from = l->q->arcs[i]->from, .to = l->q->arcs[i]->to, .network = l->networks[i]};
     int rc = sensitivity_samples(l->parent, (int)l->q->n_precisions, &n, err);
     if (rc == 0)
         rc = store_get_path(l->task->store, l->q->data, &path, err);

@@ -177,16 +177,14 @@ static int enter(struct learner *l, const struct school *s, const struct batch *
 {
     const struct imitation_options *o = s->options;
     const struct unfold_options unfold = {.threads = o->threads};
-    const struct train_net_options options = {.batch = o->batch,
-                                              .threads = o->threads,
-                                              .precision = o->precision,
-                                              .seed = o->seed};
+    const struct train_net_options options = {
+        .batch = o->batch, .threads = o->threads, .precision = o->precision, .seed = o->seed};
     int rc = graph_clone(l->part->network, &l->g, err);
     if (rc < 0)
         return rc;
     if (l->g->n_inputs != 1 || l->g->n_outputs != 1)
-        return err_set(err, ERR_INVALID_ARGUMENT, "it has %d inputs and %d outputs",
-                       l->g->n_inputs, l->g->n_outputs);
+        return err_set(err, ERR_INVALID_ARGUMENT, "it has %d inputs and %d outputs", l->g->n_inputs,
+                       l->g->n_outputs);
     struct look look = {values_of(first, l->from), input_width(l->g)};
     rc = unfold_batchnorm(l->g, &unfold, o->batch, fill_rows, &look, err);
     if (rc >= 0)
@@ -234,8 +232,8 @@ static int learn(struct learner *l, const struct school *s, const struct batch *
         rc = optimizer_step(l->optimizer, schedule_rate(&schedule, batch->step, s->steps), NULL,
                             err);
     for (int64_t i = 0; rc == 0 && i < n; i++)
-        l->sum += batch->step >= s->steps - (s->steps + LAST_PART - 1) / LAST_PART ? l->losses[i]
-                                                                                   : 0;
+        l->sum +=
+            batch->step >= s->steps - (s->steps + LAST_PART - 1) / LAST_PART ? l->losses[i] : 0;
     return rc;
 }
 
@@ -250,10 +248,10 @@ static int each_learns(struct school *s, const struct batch *batch, struct err *
             rc = learn(l, s, batch, &l->part->why);
         if (rc < 0 || l->part->why.code)
             leave(l);
-        rc = s->options->progress ? s->options->progress(s->options->progress_ctx,
-                                                         batch->step * s->n + i,
-                                                         s->steps * s->n, err)
-                                  : 0;
+        rc = s->options->progress
+                 ? s->options->progress(s->options->progress_ctx, batch->step * s->n + i,
+                                        s->steps * s->n, err)
+                 : 0;
         if (rc < 0)
             return rc;
     }

@@ -1,8 +1,8 @@
 #pragma once
 /*
  * Local distillation: parts of networks learn, each by itself, to do what a parent does between two
- * of its values. One forward pass of the parent feeds them all: each reads the parent's own values at
- * its beginning, and what it yields is compared with the parent's at its end,
+ * of its values. One forward pass of the parent feeds them all: each reads the parent's own values
+ * at its beginning, and what it yields is compared with the parent's at its end,
  *
  *     loss = MSE(out, parent) / MSE(0, parent)
  *

@@ -18,8 +18,8 @@ struct placing {
     struct cuts cuts;
     int64_t width; /* of the answers */
     float *reference, *answers;
-    int reached;    /* blocks that `rows` is behind of */
-    float *rows;    /* [n, row]: the network's values there; NULL: the samples themselves */
+    int reached; /* blocks that `rows` is behind of */
+    float *rows; /* [n, row]: the network's values there; NULL: the samples themselves */
     int64_t row;
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 /*
- * How much an alternative hurts: put into the whole network, its layers in each precision, KL(original
+ * How much an alternative hurts: put into the whole network, its layers in each precision,
+ * KL(original
  * || network with it) on the answers to real samples. What comes before it is the original, which
  * runs once up to there; only what lies behind runs again.
  */
@@ -27,7 +28,8 @@ struct inplace_options {
     void *progress_ctx;
 };
 
-/* The list is best sorted by where its parts begin, in the network's order: then nothing runs twice.
+/* The list is best sorted by where its parts begin, in the network's order: then nothing runs
+ * twice.
  */
 int inplace_score(const struct graph *network, const struct inplace_options *options,
                   struct inplace_part *list, int n, struct err *err);

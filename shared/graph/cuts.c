@@ -202,7 +202,8 @@ static int extract_input(struct graph_copying *x, int value, struct err *err)
     return x->map[value] < 0 ? x->map[value] : 0;
 }
 
-static int extract_ends(struct graph_copying *x, const int *values, int n, bool inputs, struct err *err)
+static int extract_ends(struct graph_copying *x, const int *values, int n, bool inputs,
+                        struct err *err)
 {
     for (int i = 0; i < n; i++) {
         int rc = 0;

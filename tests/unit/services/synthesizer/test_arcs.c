@@ -266,8 +266,7 @@ static void with_library_make(struct with_library *w, int k)
     if (arcs_build(w->f.g, &w->f.profile, &w->f.scores, &w->library, w->f.arena, &w->built, &err) <
         0)
         fail_msg("%s", err.message);
-    assert_int_equal(
-        select_front(&w->built.problem, &options, w->f.arena, &w->front, &err), 0);
+    assert_int_equal(select_front(&w->built.problem, &options, w->f.arena, &w->front, &err), 0);
 }
 
 /* The alternative on the best path within the limit on the score; its cost. */
@@ -312,10 +311,8 @@ static void a_path_names_the_layers_that_it_keeps(void **state)
     for (int i = 0; i < w.front.n_paths; i++) {
         const struct arc_choice **found;
         struct arc_choice kept;
-        const int n =
-            arcs_path_alternatives(&w.built, &w.front.paths[i], w.f.arena, &found, NULL);
-        assert_int_equal(
-            arcs_path_choice(&w.built, &w.front.paths[i], w.f.arena, &kept, NULL), 0);
+        const int n = arcs_path_alternatives(&w.built, &w.front.paths[i], w.f.arena, &found, NULL);
+        assert_int_equal(arcs_path_choice(&w.built, &w.front.paths[i], w.f.arena, &kept, NULL), 0);
         assert_int_equal(kept.n, n ? 1 : 3);
         assert_string_equal(kept.layers[0], "a");
     }

@@ -52,8 +52,8 @@ static void keep_profile(job_state *s, const struct graph *g)
         message_new(&hone__v1__scores__descriptor, NULL);
     char name[HASH_HEX_BYTES];
     for (int p = 0; p < 2; p++)
-        STAGE_OK(message_append_text(&profile->precisions, &profile->n_precisions, precisions[p],
-                                     err));
+        STAGE_OK(
+            message_append_text(&profile->precisions, &profile->n_precisions, precisions[p], err));
     for (int n = 0; n < g->n_nodes; n++)
         if (graph_node_cost(g, g->nodes[n]).macs > 0)
             add_layer(profile, scores, g->nodes[n]->name);
@@ -217,8 +217,8 @@ static job_state *learned(job_state *s, double kl)
     Hone__V1__ImitateResult *results[STAGE_RESULTS];
     int n = 0;
     for (; stage_follow(&stage, "imitate", n); n++) {
-        _cleanup_(message_freep) Hone__V1__ImitateTask *lesson = stage_payload(
-            stage_follow(&stage, "imitate", n), &hone__v1__imitate_task__descriptor);
+        _cleanup_(message_freep) Hone__V1__ImitateTask *lesson =
+            stage_payload(stage_follow(&stage, "imitate", n), &hone__v1__imitate_task__descriptor);
         results[n] = message_new(&hone__v1__imitate_result__descriptor, NULL);
         results[n]->seconds = 2;
         for (size_t i = 0; i < lesson->n_arcs; i++) {
