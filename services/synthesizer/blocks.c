@@ -126,17 +126,31 @@ static int drop_slow(const struct library_parts *parts, job_library *library, st
     return rc;
 }
 
-/* Seconds of trainers for each sample that all learn from: each of them forward and backward, the
- * original forward once in every lesson. */
-static double seconds_each(const job_state *state, const job_library *library, double mac_per_s)
+/* Products for each sample that the arcs of a lesson learn from: each of them forward and backward,
+ * the original forward. */
+static double lesson_macs(const job_state *state, const job_library *library, size_t first,
+                          size_t end)
+{
+    double macs = (double)state->baseline->macs;
+    for (size_t i = first; i < end; i++)
+        macs += is_in(library->arcs[i]) ? 3 * (double)library->arcs[i]->macs : 0;
+    return macs;
+}
+
+static double all_macs(const job_state *state, const job_library *library)
 {
     double macs = 0;
-    for (size_t i = 0; i < library->n_arcs; i++)
-        macs += is_in(library->arcs[i]) ? 3 * (double)library->arcs[i]->macs : 0;
-    for (size_t i = blocks_lesson(library, 0), before = 0; i > before;
-         before = i, i = blocks_lesson(library, i))
-        macs += (double)state->baseline->macs;
-    return SMALL * macs / mac_per_s;
+    for (size_t first = 0, end; first < library->n_arcs; first = end) {
+        end = blocks_lesson(library, first);
+        macs += lesson_macs(state, library, first, end);
+    }
+    return macs;
+}
+
+/* Seconds of trainers for each sample that all learn from. */
+static double seconds_each(const job_state *state, const job_library *library, double mac_per_s)
+{
+    return SMALL * all_macs(state, library) / mac_per_s;
 }
 
 /* The one that saves least for what it costs to teach. */
@@ -235,7 +249,7 @@ static int sort_arcs(job_library *library, struct err *err)
 
 static int follow_lesson(struct work_output *out, const job_state *state,
                          const struct design_ends *ends, const job_library *library, size_t first,
-                         size_t end, struct err *err)
+                         size_t end, double seconds, struct err *err)
 {
     Hone__V1__ImitateTask lesson = HONE__V1__IMITATE_TASK__INIT;
     Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
@@ -255,20 +269,23 @@ static int follow_lesson(struct work_output *out, const job_state *state,
     lesson.preprocess = state->preprocess;
     lesson.settings = &settings;
     lesson.samples = library->samples;
+    lesson.seconds = seconds;
     lesson.precisions = library->precisions;
     lesson.n_precisions = library->n_precisions;
     return lesson.n_arcs > 0 ? work_follow(out, "trainer", "imitate", &lesson.base, err) : 0;
 }
 
+/* Each has the time that its products need of all. */
 static int follow_lessons(struct work_task *task, struct work_output *out, const job_state *state,
-                          const job_library *library, struct err *err)
+                          const job_library *library, double seconds, struct err *err)
 {
     struct design_ends ends;
+    const double all = all_macs(state, library);
     int rc = students_reads(task, state, &ends, err);
-    for (size_t first = 0; rc == 0 && first < library->n_arcs;) {
-        const size_t end = blocks_lesson(library, first);
-        rc = follow_lesson(out, state, &ends, library, first, end, err);
-        first = end;
+    for (size_t first = 0, end; rc == 0 && first < library->n_arcs; first = end) {
+        end = blocks_lesson(library, first);
+        const double share = lesson_macs(state, library, first, end) / all;
+        rc = follow_lesson(out, state, &ends, library, first, end, ceil(seconds * share), err);
     }
     return rc;
 }
@@ -324,7 +341,7 @@ static int teach(struct work_task *task, struct work_output *out, job_state *sta
         rc = tell(task, state, library, seconds, err);
     if (rc == 0)
         rc = library_keep(task, state, library, err);
-    return rc == 0 ? follow_lessons(task, out, state, library, err) : rc;
+    return rc == 0 ? follow_lessons(task, out, state, library, seconds, err) : rc;
 }
 
 int synthesizer_imitate(struct work_task *task, struct work_output *out, struct err *err)

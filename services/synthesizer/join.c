@@ -12,6 +12,7 @@
 
 #define MOST_PATHS 4
 #define MOST_SHARE 0.9   /* of the cost of the best network so far: the most that is enrolled */
+#define VIEWS 8          /* of each sample that the original answers for them */
 #define FIRST_SHARE 0.35 /* of the time for training, for paths that race each other alone */
 
 /* ---- what was learned ---- */
@@ -45,9 +46,12 @@ static int take_lesson(struct work_task *task, int i, job_state *state, job_libr
                                (ProtobufCMessage **)&result, err);
     for (size_t k = 0; rc == 0 && k < result->n_arcs; k++)
         replace(library, &result->arcs[k]);
-    if (rc == 0)
-        library->seconds += result->seconds;
-    return rc;
+    if (rc < 0)
+        return rc;
+    library->seconds += result->seconds;
+    if (result->samples < library->samples)
+        library->samples = result->samples; /* there was no time for more */
+    return 0;
 }
 
 /* How much of the alternatives' losses there is to say. */
@@ -65,8 +69,9 @@ static int tell_learned(job_state *state, const job_library *library, struct err
     }
     return state_decide(state, err,
                         "blocks: %zu alternatives scored; their loss is %.4f on average after "
-                        "%.0f s of training",
-                        scored, learned ? loss / (double)learned : 0, library->seconds);
+                        "%.0f s of training, %llu samples at least",
+                        scored, learned ? loss / (double)learned : 0, library->seconds,
+                        (unsigned long long)library->samples);
 }
 
 /* ---- who takes part ---- */
@@ -144,6 +149,7 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
 {
     double seconds = 0;
     bool begun = false;
+    stage->state->views = stage->state->views ? stage->state->views : VIEWS;
     int rc = race_seconds(task, stage->state, &seconds, err);
     if (rc == 0)
         rc = race_begin_rung(task, out, stage,

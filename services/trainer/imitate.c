@@ -29,7 +29,7 @@ struct lesson {
     struct imitation *learned;   /* [n]: those with a network, in the arcs' order */
     struct inplace_part *placed; /* [n] */
     enum precision precisions[INPLACE_PRECISIONS];
-    double seconds;
+    struct imitation_done done;
 };
 
 static void lesson_release(struct lesson *l)
@@ -110,6 +110,7 @@ static int set_options(struct lesson *l, struct imitation_options *ret, struct e
     *ret = (struct imitation_options){.samples = (int64_t)l->q->samples,
                                       .batch = o.batch,
                                       .rate = o.schedule.rate,
+                                      .seconds = l->q->seconds,
                                       .threads = l->task->threads,
                                       .seed = o.seed,
                                       .precision = o.precision,
@@ -153,7 +154,7 @@ static int learn(struct lesson *l, struct err *err)
                 .from = l->q->arcs[i]->from, .to = l->q->arcs[i]->to, .network = l->networks[i]};
     int rc = set_options(l, &options, err);
     if (rc == 0 && n > 0)
-        rc = imitation_run(l->parent, l->ds, &l->pre, &options, l->learned, n, &l->seconds, err);
+        rc = imitation_run(l->parent, l->ds, &l->pre, &options, l->learned, n, &l->done, err);
     if (rc == 0)
         rc = note_failures(l, err);
     if (rc == 0)
@@ -239,7 +240,8 @@ static int give(struct lesson *l, struct work_output *out, struct err *err)
     }
     result.arcs = l->q->arcs;
     result.n_arcs = l->q->n_arcs;
-    result.seconds = l->seconds;
+    result.seconds = l->done.seconds;
+    result.samples = (uint64_t)l->done.samples;
     return rc == 0 ? work_result(out, &result.base, err) : rc;
 }
 

@@ -16,6 +16,7 @@
 
 #define INPUT (-1)  /* in place of a value's number: what the parent reads */
 #define LAST_PART 8 /* of the steps: whose loss counts */
+#define PROBE 10    /* steps after the first that say how long steps take */
 
 /* One part that learns. */
 struct learner {
@@ -42,6 +43,7 @@ struct school {
     int n;
     struct learner *learners;
     int64_t steps;
+    int64_t began_ns, stepped_ns; /* all of it; the step after the first */
 };
 
 static void school_release(struct school *s)
@@ -273,11 +275,31 @@ static int graduate(struct learner *l, const struct school *s, struct err *err)
     return 0;
 }
 
+static double since(int64_t ns)
+{
+    return (double)(clock_now_ns(NULL) - ns) / 1e9;
+}
+
+/* After the probe: as many steps as fit, the schedule with them. */
+static void keep_time(struct school *s, int64_t step)
+{
+    if (step == 1)
+        s->stepped_ns = clock_now_ns(NULL);
+    if (step != 1 + PROBE || !(s->options->seconds > 0))
+        return;
+    const double left = s->options->seconds - since(s->began_ns);
+    const double fit = (double)step + fmax(left, 0) * PROBE / fmax(since(s->stepped_ns), 1e-9);
+    if (fit < (double)s->steps)
+        s->steps = fit > 2 * PROBE ? (int64_t)fit : 2 * PROBE;
+}
+
 static int teach(struct school *s, struct err *err)
 {
     int rc = 0;
     for (int64_t step = 0; rc == 0 && step < s->steps; step++) {
         const struct batch *batch;
+        if (s->steps > 2 * PROBE)
+            keep_time(s, step);
         rc = batches_next(s->batches, &batch, err);
         if (rc == 0)
             rc = each_learns(s, batch, err);
@@ -321,10 +343,10 @@ static int open_school(struct school *s, const struct graph *parent, const struc
 
 int imitation_run(const struct graph *parent, const struct dataset *ds,
                   const struct preprocess *pre, const struct imitation_options *options,
-                  struct imitation *list, int n, double *ret_seconds, struct err *err)
+                  struct imitation *list, int n, struct imitation_done *ret, struct err *err)
 {
-    const int64_t begin = clock_now_ns(NULL);
-    _cleanup_(school_release) struct school s = {.options = options};
+    _cleanup_(school_release) struct school s = {.options = options,
+                                                 .began_ns = clock_now_ns(NULL)};
     for (int i = 0; i < n; i++) {
         list[i].trained = NULL;
         list[i].why = (struct err){0};
@@ -333,7 +355,7 @@ int imitation_run(const struct graph *parent, const struct dataset *ds,
     int rc = open_school(&s, parent, ds, pre, list, err);
     if (rc == 0)
         rc = teach(&s, err);
-    *ret_seconds = (double)(clock_now_ns(NULL) - begin) / 1e9;
+    *ret = (struct imitation_done){since(s.began_ns), s.steps * options->batch};
     if (rc == 0)
         return 0;
     for (int i = 0; i < n; i++)

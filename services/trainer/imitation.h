@@ -7,7 +7,8 @@
  *     loss = MSE(out, parent) / MSE(0, parent)
  *
  * (Bercovich and others, 2024: "Puzzle"). Norms are put back where an export folded them away. The
- * training part alone is read. The same arguments give the same parts, on as many threads.
+ * training part alone is read. The same arguments give the same parts, on as many threads, where
+ * the time suffices.
  */
 #include "shared/data/augment.h"
 #include "shared/nn/infer.h"
@@ -24,6 +25,8 @@ struct imitation {
 struct imitation_options {
     int64_t samples, batch; /* that each learns from (0: none, they stay as they are); of a step */
     double rate;            /* of Adam, at its peak; half a cosine to 0 */
+    double seconds;         /* for all of it: where the first steps say that this is not enough
+                               there are fewer steps. 0: as long as it takes */
     int threads;
     uint64_t seed;
     enum precision precision; /* of training: FP32, BF16, AUTO */
@@ -32,9 +35,14 @@ struct imitation_options {
     void *progress_ctx;
 };
 
+struct imitation_done {
+    double seconds;
+    int64_t samples; /* that each learned from */
+};
+
 /* At most IMITATION_VALUES different values among beginnings and ends. Whoever cannot learn says
  * why in its own entry; errors of the whole are those of the parent, the data and the progress. */
 #define IMITATION_VALUES 16
 int imitation_run(const struct graph *parent, const struct dataset *ds,
                   const struct preprocess *pre, const struct imitation_options *options,
-                  struct imitation *list, int n, double *ret_seconds, struct err *err);
+                  struct imitation *list, int n, struct imitation_done *ret, struct err *err);

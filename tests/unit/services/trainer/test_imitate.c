@@ -11,6 +11,7 @@ typedef Hone__V1__Library__Arc arc_message;
 static struct job job;
 static struct net student; /* conv, Relu between relu1 and relu3 */
 static char student_name[HASH_HEX_BYTES];
+static double seconds; /* of a lesson */
 
 static int begin(void **state)
 {
@@ -68,6 +69,7 @@ static int run(uint64_t samples, arc_message *arcs, size_t n, struct err *err)
     task.arcs = list;
     task.n_arcs = n;
     task.samples = samples;
+    task.seconds = seconds;
     task.precisions = precisions;
     task.n_precisions = 2;
     return job_run(&job, trainer_imitate, &task, err);
@@ -106,6 +108,20 @@ static void the_same_lesson_gives_the_same_networks(void **state)
     _cleanup_(message_freep) Hone__V1__ImitateResult *a = lesson(400), *b = lesson(400);
     assert_string_equal(a->arcs[0]->network, b->arcs[0]->network);
     assert_true(a->arcs[0]->kl[1] == b->arcs[0]->kl[1]);
+}
+
+/* Where that is not enough, samples are fewer. */
+static void a_lesson_keeps_its_time(void **state)
+{
+    (void)state;
+    arc_message arcs[] = {arc("conv", "relu1_out", "relu3_out", student_name)};
+    seconds = 1e-6;
+    JOB_OK(run(100000, arcs, 1, err));
+    seconds = 0;
+    _cleanup_(message_freep) Hone__V1__ImitateResult *result =
+        job_result(&job, &hone__v1__imitate_result__descriptor);
+    assert_in_range(result->samples, 20, 1000);
+    assert_true(isfinite(result->arcs[0]->loss));
 }
 
 /* The block as it is has learned everything already. */
@@ -181,6 +197,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_learns_does_better_than_what_does_not),
         TEST(the_same_lesson_gives_the_same_networks),
+        TEST(a_lesson_keeps_its_time),
         TEST(the_original_itself_hurts_nobody),
         TEST(who_cannot_learn_says_why),
         TEST(values_that_are_not_there_are_an_error),
