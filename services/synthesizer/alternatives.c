@@ -115,6 +115,30 @@ int alternatives_design(const struct alternatives *a, const char *text, int firs
     return design_build(&design, &ends, ret, err);
 }
 
+int alternatives_layers(const struct alternatives *a, int first, int last)
+{
+    int layers = 0;
+    for (int u = first; u <= last; u++)
+        layers += a->units->units[u].layers;
+    return layers;
+}
+
+int alternatives_offer_piece(struct alternatives *to, const char *type, int first, int last,
+                             struct err *err)
+{
+    char text[64];
+    int64_t width;
+    int stride;
+    struct graph *g = NULL;
+    if (alternatives_layers(to, first, last) < 2 ||
+        !alternatives_pictures(to, first, last, &width, &stride) || width > DESIGN_MAX_WIDTH)
+        return 0;
+    snprintf(text, sizeof(text), stride > 1 ? "%s:%lld:s%d" : "%s:%lld", type, (long long)width,
+             stride);
+    int rc = alternatives_design(to, text, first, last, &g, err);
+    return rc < 0 || !g ? rc : alternatives_add(to, first, last, g, err, "%s", text);
+}
+
 /* ---- all of them ---- */
 
 static int offer_runs(struct alternatives *a, const struct alternative_type *type, struct err *err)
@@ -143,10 +167,12 @@ static int offer_stages(struct alternatives *a, const struct alternative_type *t
     return rc;
 }
 
-int alternatives_find(const struct graph *g, const struct units *units, uint64_t seed,
-                      struct arena *arena, struct alternatives *ret, struct err *err)
+int alternatives_find(const struct graph *g, const struct units *units,
+                      const struct activity *activity, uint64_t seed, struct arena *arena,
+                      struct alternatives *ret, struct err *err)
 {
-    *ret = (struct alternatives){.g = g, .units = units, .seed = seed, .arena = arena};
+    *ret = (struct alternatives){
+        .g = g, .units = units, .activity = activity, .seed = seed, .arena = arena};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < N_TYPES; i++)
         rc = types[i]->stage ? offer_stages(ret, types[i], err) : offer_runs(ret, types[i], err);

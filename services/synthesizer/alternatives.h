@@ -5,12 +5,17 @@
  * as these tell anything. A new type is one file with one `struct alternative_type`, and its line
  * in ALTERNATIVE_TYPES.
  */
+#include "services/synthesizer/activity.h"
 #include "services/synthesizer/units.h"
 
 #define ALTERNATIVE_TYPES(X)                                                                       \
     X(identity)                                                                                    \
     X(keep)                                                                                        \
-    X(conv)
+    X(inside)                                                                                      \
+    X(conv)                                                                                        \
+    X(bottleneck)                                                                                  \
+    X(separable)                                                                                   \
+    X(rank)
 
 struct alternative {
     const char *text;    /* "keep:2": its type and what it has of it, for people and for records */
@@ -21,7 +26,8 @@ struct alternative {
 struct alternatives {
     const struct graph *g;
     const struct units *units;
-    uint64_t seed; /* of weights that are new */
+    const struct activity *activity; /* NULL: not measured */
+    uint64_t seed;                   /* of weights that are new */
     struct arena *arena;
     int n, cap;
     struct alternative *list;
@@ -40,8 +46,9 @@ struct alternative_type {
 
 /* Every alternative that there is for the network; alternatives_release frees their graphs. Texts
  * and list are the arena's. The same arguments give the same list. */
-int alternatives_find(const struct graph *g, const struct units *units, uint64_t seed,
-                      struct arena *arena, struct alternatives *ret, struct err *err);
+int alternatives_find(const struct graph *g, const struct units *units,
+                      const struct activity *activity, uint64_t seed, struct arena *arena,
+                      struct alternatives *ret, struct err *err);
 void alternatives_release(struct alternatives *a); /* for _cleanup_ */
 
 /* ---- for types ---- */
@@ -54,7 +61,13 @@ int alternatives_add(struct alternatives *to, int first, int last, struct graph 
  * out, and by which factor both sides shrink. */
 bool alternatives_pictures(const struct alternatives *a, int first, int last, int64_t *ret_width,
                            int *ret_stride);
+/* How many layers they have together. */
+int alternatives_layers(const struct alternatives *a, int first, int last);
 /* The pieces of the design (shared/design/design.h) in place of units first to last; *ret is NULL
  * where they yield another shape. */
 int alternatives_design(const struct alternatives *a, const char *text, int first, int last,
                         struct graph **ret, struct err *err);
+/* Adds the piece of this type in the width and stride of the units, where it fits and they have
+ * several layers. */
+int alternatives_offer_piece(struct alternatives *to, const char *type, int first, int last,
+                             struct err *err);

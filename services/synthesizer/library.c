@@ -142,16 +142,36 @@ static int add(struct work_task *task, const struct library_parts *parts,
     return rc;
 }
 
-int library_make(struct work_task *task, const job_state *state, const struct library_parts *parts,
+/* Where samples cannot be looked at (a network of several inputs) weights alone decide. */
+static int look_at_channels(struct work_task *task, job_state *state,
+                            const struct library_parts *parts, struct activity *ret,
+                            struct err *err)
+{
+    struct err why = {0};
+    int rc = activity_measure(task, state, parts->g, parts->arena, ret, &why);
+    if (rc == 0)
+        return 0;
+    ret->mean = NULL;
+    return work_is_permanent(why.code)
+               ? state_decide(state, err, "blocks: channels are chosen by their weights alone: %s",
+                              why.message)
+               : err_set(err, why.code, "%s", why.message);
+}
+
+int library_make(struct work_task *task, job_state *state, const struct library_parts *parts,
                  Hone__V1__PriceTask *price, job_library **ret, struct err *err)
 {
     _cleanup_(alternatives_release) struct alternatives all = {0};
     _cleanup_(message_freep) job_library *library =
         message_new(&hone__v1__library__descriptor, err);
+    struct activity activity;
     size_t bytes = 0;
     if (!library)
         return -ERR_RESOURCE_EXHAUSTED;
-    int rc = alternatives_find(parts->g, &parts->units, state->spec->seed, parts->arena, &all, err);
+    int rc = look_at_channels(task, state, parts, &activity, err);
+    if (rc == 0)
+        rc = alternatives_find(parts->g, &parts->units, activity.mean ? &activity : NULL,
+                               state->spec->seed, parts->arena, &all, err);
     for (size_t p = 0; rc == 0 && p < parts->profile->n_precisions; p++)
         rc = message_append_text(&library->precisions, &library->n_precisions,
                                  parts->profile->precisions[p], err);

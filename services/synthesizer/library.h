@@ -22,7 +22,7 @@ void library_parts_release(struct library_parts *parts); /* for _cleanup_ */
 
 /* Every alternative of the original, their networks in the store; in the profile's precisions. Adds
  * a price to be asked for each but those that are nothing, in each precision. *ret is a message. */
-int library_make(struct work_task *task, const job_state *state, const struct library_parts *parts,
+int library_make(struct work_task *task, job_state *state, const struct library_parts *parts,
                  Hone__V1__PriceTask *price, job_library **ret, struct err *err);
 
 /* Prices in the order in which they were asked for. INTERNAL where these are as many as others. */

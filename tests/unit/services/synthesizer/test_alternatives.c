@@ -43,7 +43,7 @@ static void fixture_make(struct fixture *f, const char *text)
     OK(design_build(&design, &ends, &f->g, err));
     OK(pass_simplify(f->g, err));
     OK(units_find(f->g, f->arena, &f->units, err));
-    OK(alternatives_find(f->g, &f->units, 7, f->arena, &f->all, err));
+    OK(alternatives_find(f->g, &f->units, NULL, 7, f->arena, &f->all, err));
 }
 
 static void fixture_end(struct fixture *f)
