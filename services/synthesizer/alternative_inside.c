@@ -1,8 +1,8 @@
 /*
- * Residual units x + B f(A x): of one unit fewer inner channels ("narrow:16"), of several in a row one
- * with more ("merge:32"), which adds up what each of them would add to what comes in. Few wide layers
- * take less time than many narrow ones. Channels are chosen by how active they are times how much
- * the weights before and behind them weigh, and keep those weights; in multiples of 16.
+ * Residual units x + B f(A x): of one unit fewer inner channels ("narrow:16"), of several in a row
+ * one with more ("merge:32"), which adds up what each of them would add to what comes in. Few wide
+ * layers take less time than many narrow ones. Channels are chosen by how active they are times how
+ * much the weights before and behind them weigh, and keep those weights; in multiples of 16.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -191,8 +191,7 @@ static int resize(struct graph *g, const char *name, int64_t out, int64_t in, fl
         if (node->op != OP_CONV || strcmp(node->name, name) != 0)
             continue;
         const struct shape old = graph_input_of(g, node, 1)->shape;
-        const struct shape shape =
-            shape_make(4, (int64_t[]){out, in, old.dim[2], old.dim[3]});
+        const struct shape shape = shape_make(4, (int64_t[]){out, in, old.dim[2], old.dim[3]});
         const struct shape row = shape_make(1, &out);
         const int w = graph_add_constant(g, NULL, DTYPE_F32, &shape, NULL, err);
         const int b = w < 0 ? w : graph_add_constant(g, NULL, DTYPE_F32, &row, NULL, err);

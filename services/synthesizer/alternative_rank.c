@@ -131,8 +131,8 @@ static int split(struct graph *g, int index, int rank, struct arena *arena, stru
     if (rc < 0)
         return rc;
     const int out = node->outputs[0], bias = node->n_inputs > 2 ? node->inputs[2] : -1;
-    const int behind = graph_add_node(g, -1, OP_CONV, NULL, 2, (const int[]){out, second}, 1, NULL,
-                                      err);
+    const int behind =
+        graph_add_node(g, -1, OP_CONV, NULL, 2, (const int[]){out, second}, 1, NULL, err);
     if (behind < 0)
         return behind;
     const int made = g->nodes[behind]->outputs[0];

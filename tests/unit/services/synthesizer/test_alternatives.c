@@ -197,6 +197,121 @@ static void a_convolution_for_a_block_begins_by_handing_on(void **state)
     fixture_end(&f);
 }
 
+/* ---- what has weights of the original ---- */
+
+/* The network between two units, without alternatives. */
+static void fixture_plain(struct fixture *f, const char *text)
+{
+    const struct design_ends ends = {
+        .channels = 3, .height = 8, .width = 8, .outputs = 10, .seed = 3};
+    struct design design;
+    *f = (struct fixture){.arena = arena_new()};
+    OK(design_parse(text, f->arena, &design, err));
+    OK(design_build(&design, &ends, &f->g, err));
+    OK(pass_simplify(f->g, err));
+    OK(units_find(f->g, f->arena, &f->units, err));
+}
+
+static const struct tensor *weights(const struct fixture *f, const char *node)
+{
+    for (int n = 0; n < f->g->n_nodes; n++)
+        if (strcmp(f->g->nodes[n]->name, node) == 0)
+            return graph_input_of(f->g, f->g->nodes[n], 1)->constant;
+    fail_msg("no node %s", node);
+    return NULL;
+}
+
+/* Weights [O, I, K, K]: those that read channel i are multiplied. */
+static void scale_readers(const struct tensor *w, int64_t i, float by)
+{
+    const int64_t *d = w->shape.dim, plane = d[2] * d[3];
+    float *x = w->data;
+    for (int64_t o = 0; o < d[0]; o++)
+        for (int64_t p = 0; p < plane; p++)
+            x[(o * d[1] + i) * plane + p] *= by;
+}
+
+/* The alternative computes what the units do, as closely as that. */
+static void equals(struct fixture *f, const char *text, int first, int last, double tolerance)
+{
+    _cleanup_(graph_freep) struct graph *units = NULL;
+    OK(alternatives_find(f->g, &f->units, NULL, 7, f->arena, &f->all, err));
+    const struct alternative *a = find(f, text, first, last);
+    if (!a)
+        fail_msg("no %s", text);
+    OK(units_extract(f->g, &f->units, first, last, &units, err));
+    _cleanup_(tensor_freep) struct tensor *x = run(units), *y = run(a->graph);
+    assert_int_equal(tensor_bytes(x), tensor_bytes(y));
+    for (int64_t i = 0; i < shape_elements(&x->shape); i++)
+        assert_true(fabs(tensor_get_f64(x, i) - tensor_get_f64(y, i)) <= tolerance);
+    assert_true(graph_cost(a->graph).macs < graph_cost(units).macs);
+}
+
+static void a_narrow_unit_keeps_the_channels_that_matter(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_plain(&f, "conv:16 residual:32:s2 residual:32*2 head");
+    for (int64_t i = 0; i < 32; i += 2)
+        scale_readers(weights(&f, "3.residual.conv2"), i, 0);
+    equals(&f, "narrow:16", 2, 2, 1e-5);
+    fixture_end(&f);
+}
+
+/* Of two units the second of which adds nothing: the channels of the first. */
+static void merged_units_have_the_channels_that_matter_of_all(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_plain(&f, "conv:16 residual:32:s2 residual:32*4 head");
+    for (int64_t i = 0; i < 32; i++)
+        scale_readers(weights(&f, "4.residual.conv2"), i, 0);
+    equals(&f, "merge:32", 2, 3, 1e-5);
+    assert_non_null(find(&f, "merge:32", 4, 5));
+    assert_null(find(&f, "merge:32", 3, 4)); /* at multiples of its length */
+    assert_null(find(&f, "merge:64", 2, 3)); /* as many channels as before */
+    assert_non_null(find(&f, "merge:64", 2, 5));
+    fixture_end(&f);
+}
+
+/* Where a channel is never active, however large its weights are, another one stays. */
+static void channels_that_are_not_active_do_not_matter(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_plain(&f, "conv:16 residual:32:s2 residual:32*2 head");
+    const double *mean[512] = {NULL};
+    double active[32];
+    for (int i = 0; i < 32; i++)
+        active[i] = i >= 16;
+    const int inner = graph_find_value(f.g, "3.residual.relu_out");
+    assert_in_range(inner, 0, 511);
+    mean[inner] = active;
+    const struct activity activity = {mean};
+    OK(alternatives_find(f.g, &f.units, &activity, 7, f.arena, &f.all, err));
+    const struct alternative *a = find(&f, "narrow:16", 2, 2);
+    assert_non_null(a);
+    const float *was = weights(&f, "3.residual.conv")->data;
+    const struct node *conv = a->graph->nodes[0];
+    assert_string_equal(conv->name, "3.residual.conv");
+    const float *is = graph_input_of(a->graph, conv, 1)->constant->data;
+    assert_memory_equal(is, was + 16 * 32 * 9, 16 * 32 * 9 * sizeof(float));
+    fixture_end(&f);
+}
+
+static void low_rank_finds_the_rank_that_there_is(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_plain(&f, "conv:16 conv:32 conv:32 head");
+    const struct tensor *w = weights(&f, "3.conv.conv");
+    float *x = w->data;
+    for (int64_t i = 0; i < 16 * 32 * 9; i++)
+        x[16 * 32 * 9 + i] = 2 * x[i]; /* each row twice */
+    equals(&f, "rank:16", 2, 2, 1e-3);
+    fixture_end(&f);
+}
+
 static void the_same_network_has_the_same_alternatives(void **state)
 {
     (void)state;
@@ -227,6 +342,10 @@ int main(void)
         cmocka_unit_test(what_is_offered),
         cmocka_unit_test(kept_units_have_their_weights),
         cmocka_unit_test(a_convolution_for_a_block_begins_by_handing_on),
+        cmocka_unit_test(a_narrow_unit_keeps_the_channels_that_matter),
+        cmocka_unit_test(merged_units_have_the_channels_that_matter_of_all),
+        cmocka_unit_test(channels_that_are_not_active_do_not_matter),
+        cmocka_unit_test(low_rank_finds_the_rank_that_there_is),
         cmocka_unit_test(the_same_network_has_the_same_alternatives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
