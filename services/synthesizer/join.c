@@ -76,6 +76,22 @@ static int tell_learned(job_state *state, const job_library *library, struct err
 
 /* ---- who takes part ---- */
 
+/* Everything that is not to run in 8 bits. */
+static int note_precisions(job_student *student, const struct path *path, struct err *err)
+{
+    char prefix[PATHS_PREFIX_BYTES];
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < path->kept.n; i++)
+        if (strcmp(path->kept.precisions[i], "int8") != 0)
+            rc = students_lower(student, path->kept.layers[i], path->kept.precisions[i], err);
+    for (int i = 0; rc == 0 && i < path->n; i++) {
+        const struct arc_choice *a = path->alternatives[i];
+        if (*a->instead->network && strcmp(a->precision, "int8") != 0)
+            rc = students_lower(student, paths_prefix(a->instead, prefix), a->precision, err);
+    }
+    return rc;
+}
+
 static int enrol(struct work_task *task, job_state *state, const struct library_parts *parts,
                  const struct path *path, struct err *err)
 {
@@ -86,6 +102,8 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
     int rc = paths_assemble(task, parts, path, &g, err);
     if (rc == 0)
         rc = students_inherit(task, state, g, text, path->us, err);
+    if (rc == 0)
+        rc = note_precisions(state->students[state->n_students - 1], path, err);
     if (rc < 0)
         return rc;
     return state_decide(state, err, "%s: %s (%.1f us, KL %.4f before it learns as a whole)",

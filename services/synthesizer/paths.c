@@ -124,19 +124,24 @@ char *paths_text(const struct path *path, int n_units)
 
 /* ---- assembly ---- */
 
+const char *paths_prefix(const job_arc *arc, char text[PATHS_PREFIX_BYTES])
+{
+    snprintf(text, PATHS_PREFIX_BYTES, "%u-%u.", arc->first + 1, arc->last + 1);
+    return text;
+}
+
 static int put_in(struct work_task *task, struct graph *g, const job_arc *arc, int *now,
                   struct err *err)
 {
     _cleanup_(graph_freep) struct graph *part = NULL;
-    char prefix[64];
+    char prefix[PATHS_PREFIX_BYTES];
     const int from = graph_find_value(g, arc->from), to = graph_find_value(g, arc->to);
     if (from < 0 || to < 0)
         return err_set(err, ERR_INTERNAL, "the original has no '%s' or '%s'", arc->from, arc->to);
     int made = now[from];
     if (*arc->network) {
-        snprintf(prefix, sizeof(prefix), "%u-%u.", arc->first + 1, arc->last + 1);
         int rc = load_graph(task, arc->network, &part, err);
-        made = rc < 0 ? rc : graph_splice(g, part, now[from], prefix, err);
+        made = rc < 0 ? rc : graph_splice(g, part, now[from], paths_prefix(arc, prefix), err);
     }
     if (made < 0)
         return made;

@@ -28,6 +28,10 @@ int paths_select(const struct library_parts *parts, const Hone__V1__Scores *scor
 /* "1-4 5-8=keep:2 9=identity 10-28": the path's units, from 1; malloc'ed, NULL: memory is out. */
 char *paths_text(const struct path *path, int n_units);
 
+/* What the names of an alternative's nodes begin with in an assembled network: "5-8.". */
+#define PATHS_PREFIX_BYTES 32
+const char *paths_prefix(const job_arc *arc, char text[PATHS_PREFIX_BYTES]);
+
 /* The original with the path's alternatives in their places, as they learned. */
 int paths_assemble(struct work_task *task, const struct library_parts *parts,
                    const struct path *path, struct graph **ret, struct err *err);

@@ -162,6 +162,21 @@ int students_inherit(struct work_task *task, job_state *state, struct graph *g, 
     return admit(task, state, &from, g, true, err);
 }
 
+int students_lower(job_student *student, const char *layer, const char *precision, struct err *err)
+{
+    Hone__V1__LayerChoice *choice = message_new(&hone__v1__layer_choice__descriptor, err);
+    if (!choice)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int rc = message_set(&choice->layer, layer, err);
+    if (rc == 0)
+        rc = message_set(&choice->precision, precision, err);
+    if (rc == 0)
+        rc = message_append(&student->layers, &student->n_layers, choice, err);
+    if (rc < 0)
+        message_free(choice);
+    return rc;
+}
+
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err)
 {

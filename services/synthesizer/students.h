@@ -28,9 +28,12 @@ struct cost students_original(const job_state *state);
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err);
 
-/* The same for a network that has weights of the original; `text` says what became of that. */
+/* The same for a network that has weights of the original; `text` says what became of that. Its
+ * student is the state's last then. */
 int students_inherit(struct work_task *task, job_state *state, struct graph *g, const char *text,
                      double us, struct err *err);
+/* Notes a layer ("5-8.": what replaced those units) that was selected in this precision. */
+int students_lower(job_student *student, const char *layer, const char *precision, struct err *err);
 
 /* Still in the race: neither given up nor without a network. */
 bool students_active(const job_student *student);
