@@ -7,6 +7,7 @@
 #include "services/synthesizer/paths.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
+#include "services/synthesizer/whole.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -166,10 +167,14 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
                 struct err *err)
 {
     double seconds = 0;
-    bool begun = false;
+    bool begun = false, whole = false;
     stage->state->views = stage->state->views ? stage->state->views : VIEWS;
     int rc = race_seconds(task, stage->state, &seconds, err);
     if (rc == 0)
+        rc = whole_needed(task, stage->state, &whole, err);
+    if (rc == 0 && whole)
+        rc = whole_begin(task, out, stage, &begun, err);
+    else if (rc == 0)
         rc = race_begin_rung(task, out, stage,
                              stage->state->n_students > 1 ? FIRST_SHARE * seconds : seconds, &begun,
                              err);

@@ -12,6 +12,7 @@ int main(void)
         {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
         {.kind = "imitate", .handle = synthesizer_imitate, .version = 1},
         {.kind = "join", .handle = synthesizer_join, .version = 1},
+        {.kind = "settle", .handle = synthesizer_settle, .version = 1},
         {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
         {.kind = "promote", .handle = synthesizer_promote, .version = 1},
     };

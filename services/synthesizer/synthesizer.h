@@ -18,6 +18,8 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
 int synthesizer_imitate(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of that: selects paths, which become students. */
 int synthesizer_join(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of a lesson of whole networks: the best are built, then "assemble". */
+int synthesizer_settle(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of the prices: enrols students and begins the first rung. */
 int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of a rung: who goes on; after the last, the best are built, then "assemble". */

@@ -219,9 +219,12 @@ static int give_scores(const struct lesson *l, Hone__V1__Library__Arc *arc,
                        const struct inplace_part *part, struct err *err)
 {
     int rc = 0;
-    arc->n_kl = 0;
-    for (size_t i = 0; rc == 0 && i < l->q->n_precisions; i++)
+    arc->n_kl = arc->n_agreement = 0;
+    for (size_t i = 0; rc == 0 && i < l->q->n_precisions; i++) {
         rc = message_append_f64(&arc->kl, &arc->n_kl, part->kl[i], err);
+        if (rc == 0)
+            rc = message_append_f64(&arc->agreement, &arc->n_agreement, part->agreement[i], err);
+    }
     return rc;
 }
 

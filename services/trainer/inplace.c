@@ -151,14 +151,16 @@ static int lower(struct placing *p, const struct graph *whole, const struct grap
     return rc < 0 ? rc : quant_rewrite(whole, choices, n, ranges, &options, ret, err);
 }
 
-static int score(struct placing *p, const struct graph *g, double *ret, struct err *err)
+static int score(struct placing *p, const struct graph *g, struct inplace_part *part, int i,
+                 struct err *err)
 {
     struct infer_metrics metrics;
     int rc = run(p, g, p->answers, err);
     if (rc < 0)
         return rc;
     infer_metrics(p->answers, p->reference, NULL, p->options->n, p->width, &metrics);
-    *ret = metrics.kl;
+    part->kl[i] = metrics.kl;
+    part->agreement[i] = metrics.agreement;
     return 0;
 }
 
@@ -166,12 +168,13 @@ static int score(struct placing *p, const struct graph *g, double *ret, struct e
 static int score_nothing(struct placing *p, struct inplace_part *part, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *whole = NULL;
-    double kl = NAN;
     int rc = build(p, part, p->cuts.n_blocks - 1, &whole, err);
-    if (rc == 0)
-        rc = score(p, whole, &kl, err);
-    for (int i = 0; i < p->options->n_precisions; i++)
-        part->kl[i] = kl;
+    if (rc == 0 && p->options->n_precisions > 0)
+        rc = score(p, whole, part, 0, err);
+    for (int i = 1; rc == 0 && i < p->options->n_precisions; i++) {
+        part->kl[i] = part->kl[0];
+        part->agreement[i] = part->agreement[0];
+    }
     return rc;
 }
 
@@ -191,7 +194,7 @@ static int score_layers(struct placing *p, struct inplace_part *part, int blocks
         if (precision != PRECISION_FP32)
             rc = lower(p, whole, alone, &ranges, precision, &lowered, err);
         if (rc == 0)
-            rc = score(p, lowered ? lowered : whole, &part->kl[i], err);
+            rc = score(p, lowered ? lowered : whole, part, i, err);
     }
     return rc;
 }
@@ -231,7 +234,7 @@ int inplace_score(const struct graph *network, const struct inplace_options *opt
     int rc = begin(&p, err);
     for (int i = 0; rc == 0 && i < n; i++) {
         for (int k = 0; k < INPLACE_PRECISIONS; k++)
-            list[i].kl[k] = NAN;
+            list[i].kl[k] = list[i].agreement[k] = NAN;
         rc = options->progress ? options->progress(options->progress_ctx, i, n, err) : 0;
         if (rc == 0)
             rc = place(&p, &list[i], err);

@@ -14,6 +14,7 @@ struct inplace_part {
     const struct graph *network; /* in float; NULL: what comes in goes on */
     /* What comes out; NAN: it cannot run so. */
     double kl[INPLACE_PRECISIONS];
+    double agreement[INPLACE_PRECISIONS]; /* share of samples with the original's top answer */
 };
 
 struct inplace_options {

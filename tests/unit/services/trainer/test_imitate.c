@@ -98,6 +98,7 @@ static void what_learns_does_better_than_what_does_not(void **state)
         assert_int_equal(conv->n_kl, 2);
         assert_true(conv->kl[p] > 0 && conv->kl[p] < before->arcs[0]->kl[p]);
         assert_true(nothing->kl[p] > 0 && nothing->kl[p] == before->arcs[1]->kl[p]);
+        assert_true(conv->agreement[p] > 0.3 && conv->agreement[p] <= 1);
     }
     assert_true(after->seconds > 0);
 }
@@ -157,6 +158,19 @@ static void the_original_itself_hurts_nobody(void **state)
     assert_true(trained->arcs[0]->loss < 0.05);
 }
 
+/* A whole network is an arc like any. */
+static void a_network_learns_as_a_whole(void **state)
+{
+    (void)state;
+    arc_message arcs[] = {arc("student-1", "input", "gemm_out", job.state->network)};
+    JOB_OK(run(40, arcs, 1, err));
+    _cleanup_(message_freep) Hone__V1__ImitateResult *result =
+        job_result(&job, &hone__v1__imitate_result__descriptor);
+    assert_string_equal(result->arcs[0]->out, "");
+    assert_true(result->arcs[0]->loss < 0.2);
+    assert_true(result->arcs[0]->agreement[0] > 0.8);
+}
+
 /* One that does not fit learns nothing, and says why; the others do. */
 static void who_cannot_learn_says_why(void **state)
 {
@@ -199,6 +213,7 @@ int main(void)
         TEST(the_same_lesson_gives_the_same_networks),
         TEST(a_lesson_keeps_its_time),
         TEST(the_original_itself_hurts_nobody),
+        TEST(a_network_learns_as_a_whole),
         TEST(who_cannot_learn_says_why),
         TEST(values_that_are_not_there_are_an_error),
         TEST(a_cancelled_lesson_stops),
