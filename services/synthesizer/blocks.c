@@ -22,7 +22,7 @@
 #define MOST_EPOCHS 4.0
 #define RATE 0.002 /* of Adam */
 #define BATCH 64
-#define LESSON_ARCS 12
+#define LESSON_ARCS 16
 #define LESSON_VALUES 16 /* as in the trainer */
 
 bool blocks_wanted(const Hone__V1__JobSpec *spec, const job_state *state)

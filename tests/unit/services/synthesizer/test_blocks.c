@@ -63,19 +63,22 @@ static void keep_profile(job_state *s, const struct graph *g)
     STAGE_OK(message_set(&s->scores, name, err));
 }
 
-/* A job whose original is a small ResNet: 6 units, 9 layers. Nothing but its blocks may change,
- * unless the space is another. */
-static job_state *job_of(const char *space)
+static job_state *job_with(const char *design, const char *space)
 {
     job_state *s = stage_redesigned(&stage);
-    _cleanup_(graph_freep) struct graph *g =
-        stage_designed("conv:8 residual:16:s2 residual:16*3 head", &stage_pictures, false);
+    _cleanup_(graph_freep) struct graph *g = stage_designed(design, &stage_pictures, false);
     STAGE_OK(pass_simplify(g, err));
     stage_original(&stage, s, g);
     keep_profile(s, g);
     STAGE_OK(message_set(&s->spec->space, space, err));
     s->replaced = false;
     return s;
+}
+
+/* A job whose original is a small ResNet: 6 units, 9 layers. */
+static job_state *job_of(const char *space)
+{
+    return job_with("conv:8 residual:16:s2 residual:16*3 head", space);
 }
 
 static int run(work_handler *handle, job_state *s, struct err *err)
@@ -276,6 +279,52 @@ static void the_best_paths_become_students_that_inherit(void **state)
     assert_true(library->seconds >= 2);
 }
 
+static Hone__V1__ImitateTask *lesson_of(int nth)
+{
+    return stage_payload(stage_follow(&stage, "imitate", nth), &hone__v1__imitate_task__descriptor);
+}
+
+/* Maps, no classes: there is nothing like logits to learn from. */
+static void paths_of_other_networks_learn_what_the_original_yields(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s =
+        job_with("conv:8 residual:16:s2 residual:16*3", "precision,blocks,students");
+    _cleanup_(message_freep) job_state *taught = learned(s, 0.02);
+    STAGE_OK(run(synthesizer_join, taught, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "settle");
+    assert_in_range(after->n_students, 2, 4);
+    _cleanup_(message_freep) Hone__V1__ImitateTask *lesson = lesson_of(0);
+    assert_int_equal(lesson->n_arcs, after->n_students);
+    Hone__V1__ImitateResult result = HONE__V1__IMITATE_RESULT__INIT;
+    for (size_t i = 0; i < lesson->n_arcs; i++) {
+        job_arc *arc = lesson->arcs[i];
+        assert_string_equal(arc->text, after->students[i]->name);
+        assert_string_equal(arc->network, after->students[i]->network);
+        assert_string_equal(arc->from, "input");
+        assert_string_equal(arc->to, "output");
+        STAGE_OK(message_set(&arc->network, "what it learned", err));
+        STAGE_OK(message_append_f64(&arc->agreement, &arc->n_agreement, 0.9, err));
+    }
+    STAGE_OK(message_set(&lesson->arcs[0]->out, "numbers grew too large", err));
+    result.arcs = lesson->arcs;
+    result.n_arcs = lesson->n_arcs;
+    result.samples = 100000;
+    stage_forget(&stage);
+    stage_result(&stage, &result);
+    STAGE_OK(run(synthesizer_settle, after, err));
+    _cleanup_(message_freep) job_state *settled =
+        stage_handed_on(&stage, "synthesizer", "assemble");
+    assert_true(settled->redesigned);
+    assert_string_equal(settled->students[0]->out, "numbers grew too large");
+    assert_int_equal(settled->students[0]->rungs, 0);
+    assert_true(settled->students[1]->accuracies[0] == 0.9);
+    assert_true(settled->students[1]->epochs[0] == 2);
+    _cleanup_(message_freep) Hone__V1__BuildTask *build =
+        stage_payload(stage_follow(&stage, "build", 0), &hone__v1__build_task__descriptor);
+    assert_string_equal(build->network, "what it learned");
+}
+
 static void whole_students_race_them_where_they_may(void **state)
 {
     (void)state;
@@ -316,6 +365,7 @@ int main(void)
         TEST(those_that_are_faster_learn),
         TEST(without_prices_the_job_goes_on_as_it_did),
         TEST(the_best_paths_become_students_that_inherit),
+        TEST(paths_of_other_networks_learn_what_the_original_yields),
         TEST(whole_students_race_them_where_they_may),
         TEST(lessons_that_failed_leave_the_others),
     };
