@@ -22,6 +22,8 @@ static int print_json(const Hone__V1__ListResponse *list)
         yyjson_mut_obj_add_sint(doc, o, "created_ms", job->created_ms);
         if (job->ended_ms)
             yyjson_mut_obj_add_sint(doc, o, "ended_ms", job->ended_ms);
+        if (job->away_ms)
+            yyjson_mut_obj_add_sint(doc, o, "away_ms", job->away_ms);
         if (*job->error)
             yyjson_mut_obj_add_str(doc, o, "error", job->error);
     }
@@ -46,7 +48,8 @@ static void print_table(const Hone__V1__ListResponse *list)
         int64_t end = job->ended_ms ? job->ended_ms : clock_wall_ms();
         printf("%-13s %-10s %-21s %-9s %s\n", job->job_id, job->state,
                clock_iso8601(job->created_ms, when),
-               str_seconds((double)(end - job->created_ms) / 1000, took), job->title);
+               str_seconds((double)(end - job->created_ms - job->away_ms) / 1000, took),
+               job->title);
         if (*job->error)
             printf("              %s\n", job->error);
     }

@@ -1,17 +1,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/cli/cli.h"
 #include "services/cli/submit.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/data/preprocess.h"
 
 struct request {
-    const char *home, *data, *preprocess, *target, *objective, *space, *out;
-    double max_drop;
-    int64_t budget_s, threads, batch, seed;
-    bool json, force;
+    struct submit_options ask;
+    const char *data, *preprocess, *target, *objective, *without;
+    int64_t threads, batch, seed;
     char *model_path, *data_path;
 };
 
@@ -43,33 +41,31 @@ static int optimize(const struct request *q)
     _cleanup_(session_release) struct session session = {.attach_fd = -1};
     Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
     struct err err = {0};
-    spec.version = 1;
+    submit_ask(&q->ask, &spec);
     spec.model_path = q->model_path;
     spec.data_path = q->data_path;
     spec.objective = strcmp(q->objective, "throughput") == 0 ? HONE__V1__OBJECTIVE__THROUGHPUT
                      : strcmp(q->objective, "size") == 0     ? HONE__V1__OBJECTIVE__SIZE
                                                              : HONE__V1__OBJECTIVE__LATENCY;
-    spec.max_drop = q->max_drop;
-    spec.has_max_drop = true;
-    spec.budget_s = (double)q->budget_s;
     spec.threads = (uint32_t)q->threads;
     spec.batch = (uint32_t)q->batch;
     spec.seed = (uint64_t)q->seed;
     spec.target = (char *)(q->target ? q->target : "");
+    spec.without = (char *)(q->without ? q->without : "");
     spec.preprocess = (char *)(q->preprocess ? q->preprocess : "");
-    spec.space = (char *)(q->space ? q->space : "");
     if (!out_default)
         err_oom(&err, "out");
-    if (err.code || outdir_claim(q->out ? q->out : out_default, q->force, &out, &err) < 0 ||
-        session_open(q->home, &session, &err) < 0)
+    if (err.code ||
+        outdir_claim(q->ask.out ? q->ask.out : out_default, q->ask.force, &out, &err) < 0 ||
+        session_open(q->ask.home, &session, &err) < 0)
         return cli_fail(&err);
-    return submit_and_deliver(&session, &spec, q->model_path, q->home, &out, q->json);
+    return submit_and_deliver(&session, &spec, q->model_path, &q->ask, &out);
 }
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
-    _cleanup_(request_release) struct request q = {
-        .objective = "latency", .max_drop = 1.0, .budget_s = 7200, .threads = 1, .batch = 1};
+    _cleanup_(request_release) struct request q = {.ask = SUBMIT_OPTIONS_INIT,
+                                                   .objective = "latency"};
     const struct cli_option options[] = {
         {.name = "data",
          .value = "DATA",
@@ -92,23 +88,6 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .to = &q.objective,
          .choices = "latency|throughput|size",
          .help = "what to improve (default: latency)"},
-        {.name = "max-drop",
-         .value = "POINTS",
-         .kind = CLI_REAL,
-         .to = &q.max_drop,
-         .max = 100,
-         .help = "accuracy that may be lost, in points (default: 1.0)"},
-        {.name = "space",
-         .value = "LIST",
-         .kind = CLI_TEXT,
-         .to = &q.space,
-         .help = "what may change: precision, or with it blocks, students (default: all)"},
-        {.name = "budget",
-         .value = "TIME",
-         .kind = CLI_SECONDS,
-         .to = &q.budget_s,
-         .max = 2592000,
-         .help = "time for the whole job, such as 90s, 15m, 8h (default: 2h)"},
         {.name = "threads",
          .value = "N",
          .kind = CLI_INT,
@@ -129,14 +108,13 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .to = &q.seed,
          .max = 9e15,
          .help = "seed of every random choice (default: 0)"},
-        {.name = "out",
-         .value = "DIR",
+        {.name = "without",
+         .value = "LIST",
          .kind = CLI_TEXT,
-         .to = &q.out,
-         .help = "where the results go (default: hone-out/MODEL)"},
-        CLI_OPTION_FORCE(&q.force),
-        CLI_OPTION_JSON_EVENTS(&q.json),
-        CLI_OPTION_HOME(&q.home),
+         .to = &q.without,
+         .help = "for ablations: what is left out of teacher, cache, race"},
+        SUBMIT_OPTIONS(&q.ask, "1.0; any beside other limits", "all", "the whole job",
+                       "hone-out/MODEL"),
         CLI_OPTIONS_END,
     };
     const char *args[1] = {NULL};

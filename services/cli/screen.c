@@ -222,8 +222,10 @@ static void describe_accuracy(yyjson_val *event, struct strbuf *line)
 static void on_best(struct screen *s, yyjson_val *event)
 {
     struct strbuf line = {0};
-    strbuf_printf(&line, "%s: %.0f us, %.2fx the original", text_of(event, "name"),
-                  number_of(event, "p50_us"), number_of(event, "speedup_fp32"));
+    const double images = number_of(event, "images_per_s"); /* where throughput is wanted */
+    strbuf_printf(&line, "%s: %.0f %s, %.2fx the original", text_of(event, "name"),
+                  images > 0 ? images : number_of(event, "p50_us"), images > 0 ? "images/s" : "us",
+                  number_of(event, "speedup_fp32"));
     describe_accuracy(event, &line);
     if (!line.failed)
         str_copy(s->best, sizeof(s->best), line.data);
@@ -262,6 +264,14 @@ static void on_reused(struct screen *s, yyjson_val *event)
 static void on_result(struct screen *s, yyjson_val *event)
 {
     say(s, "  %-28s %s", "result so far", text_of(event, "verdict"));
+}
+
+static void on_blocks(struct screen *s, yyjson_val *event)
+{
+    char took[32];
+    say(s, "  %-28s %.0f alternatives are faster; each learns from up to %.0f samples, about %s",
+        "blocks", number_of(event, "alternatives"), number_of(event, "samples"),
+        str_seconds(number_of(event, "seconds"), took));
 }
 
 static void on_rung(struct screen *s, yyjson_val *event)
@@ -348,7 +358,7 @@ static void show(struct screen *s, yyjson_val *event)
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
                  {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
                  {"result", on_result},     {"rung", on_rung},        {"enrolled", on_enrolled},
-                 {"refines", on_refines},   {"student", on_student}};
+                 {"blocks", on_blocks},     {"refines", on_refines},  {"student", on_student}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

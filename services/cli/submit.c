@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 
-#include "services/cli/cli.h"
 #include "services/cli/deliver.h"
 #include "services/cli/follow.h"
 #include "shared/base/mem.h"
@@ -28,20 +27,32 @@ static void say_submitted(const char *what, bool json, const char *job)
     fflush(stdout);
 }
 
+void submit_ask(const struct submit_options *options, Hone__V1__JobSpec *spec)
+{
+    spec->version = 1;
+    spec->budget_s = (double)options->budget_s;
+    spec->space = (char *)(options->space ? options->space : "");
+    spec->confidence = options->confidence / 100;
+    spec->max_us = options->max_us;
+    spec->max_bytes = options->max_bytes;
+    spec->has_max_drop = options->max_drop >= 0;
+    spec->max_drop = spec->has_max_drop ? options->max_drop : 0;
+}
+
 int submit_and_deliver(struct session *session, Hone__V1__JobSpec *spec, const char *what,
-                       const char *home_flag, struct outdir *out, bool json)
+                       const struct submit_options *options, struct outdir *out)
 {
     struct screen screen;
     char job[16] = "", state[16] = "";
     struct err err = {0};
-    screen_init(&screen, stdout, json);
+    screen_init(&screen, stdout, options->json);
     if (submit(session, spec, job, &err) < 0)
         return cli_fail(&err);
-    say_submitted(what, json, job);
+    say_submitted(what, options->json, job);
     int r = outdir_note(out, job, &err);
     if (r == 0)
         r = follow_job(session, job, &screen, state, &err);
     if (r == -ERR_CANCELLED)
-        return follow_say_interrupted(session, home_flag, job);
-    return r < 0 ? cli_fail(&err) : deliver(session, job, out, json);
+        return follow_say_interrupted(session, options->home, job);
+    return r < 0 ? cli_fail(&err) : deliver(session, job, out, options->json);
 }

@@ -102,6 +102,20 @@ static char *write_refusal(const struct report *r)
                       best->drop_points, best->drop_upper95_points);
 }
 
+/* "193 us instead of 388 us, batch 1, 1 thread". */
+static char *speed_text(const struct report *r)
+{
+    const job_state *s = r->state;
+    const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
+    const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
+    const double us = t ? t->p50_us : 0, us0 = t0 ? t0->p50_us : 0;
+    const double images = state_images_per_s(s, us);
+    return str_printf("%.0f %s instead of %.0f%s, batch %u, %u thread%s", images > 0 ? images : us,
+                      images > 0 ? "images/s" : "us", images > 0 ? state_images_per_s(s, us0) : us0,
+                      images > 0 ? "" : " us", s->spec->batch, s->spec->threads,
+                      s->spec->threads == 1 ? "" : "s");
+}
+
 static char *write_verdict(const struct report *r)
 {
     const job_state *s = r->state;
@@ -111,8 +125,7 @@ static char *write_verdict(const struct report *r)
     if (r->chosen == s->baseline)
         return write_refusal(r);
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");
-    const Hone__V1__Timing *t = state_timing(r->chosen, "hone", NULL);
-    const Hone__V1__Timing *t0 = state_timing(s->baseline, "hone", NULL);
+    _cleanup_(freep) char *speed = speed_text(r);
     _cleanup_(freep) char *quality =
         labels ? str_printf("%.2f %% instead of %.2f %% accurate on %llu test samples",
                             100 * a->value, 100 * base->value, (unsigned long long)a->n)
@@ -124,11 +137,9 @@ static char *write_verdict(const struct report *r)
                          r->chosen->name)
             : strdup("");
     return str_printf(
-        "%s%.2fx faster than the original in fp32 (%.0f us instead of %.0f us, batch %u, %u "
-        "thread%s), %s; the drop is at most %.2f points with "
+        "%s%.2fx faster than the original in fp32 (%s), %s; the drop is at most %.2f points with "
         "95 %% confidence.",
-        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), t ? t->p50_us : 0,
-        t0 ? t0->p50_us : 0, s->spec->batch, s->spec->threads, s->spec->threads == 1 ? "" : "s",
+        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), speed ? speed : "",
         quality ? quality : "", r->chosen->drop_upper95_points);
 }
 
@@ -256,7 +267,9 @@ static int write_report(struct work_task *task, struct report *report, Hone__V1_
     report->verdict = write_verdict(report);
     if (!report->verdict)
         return err_oom(err, "the verdict");
-    int r = t && t0 ? state_best_event(task, report->chosen, t->p50_us, t0->p50_us, true, err) : 0;
+    int r = t && t0
+                ? state_best_event(task, state, report->chosen, t->p50_us, t0->p50_us, true, err)
+                : 0;
     if (r == 0)
         r = write_files(task, report, result, err);
     free(report->verdict);
@@ -297,9 +310,10 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
     if (!result)
         return -ERR_RESOURCE_EXHAUSTED;
     r = write_report(task, &report, result, err);
+    const int64_t took_ms = report.ended_ms - report.created_ms - in.job.away_ms;
     if (r == 0 && in.asked)
         r = so_far_put_state(task->store, task->task->job, report.state, in.asked,
-                             (double)(report.ended_ms - report.created_ms) / 1000, err);
+                             (double)took_ms / 1000, err);
     if (r < 0)
         return r;
     return more ? go_on(task, &in, result, out, err) : finish(out, result, err);

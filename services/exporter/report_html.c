@@ -145,6 +145,23 @@ static void add_percent_cell(struct strbuf *out, const Hone__V1__Accuracy *a)
         strbuf_add(out, "<td>&ndash;</td>");
 }
 
+static bool wants_throughput(const struct report *r)
+{
+    return r->state->spec->objective == HONE__V1__OBJECTIVE__THROUGHPUT;
+}
+
+/* What a run takes; where throughput is wanted also what that comes to. */
+static void add_time_cells(const struct report *r, const Hone__V1__Timing *t, struct strbuf *out)
+{
+    report_us_cell(out, t ? t->p50_us : 0);
+    if (!wants_throughput(r))
+        report_us_cell(out, t ? t->p90_us : 0);
+    else if (t)
+        strbuf_printf(out, "<td>%.0f</td>", t->images_per_s);
+    else
+        strbuf_add(out, "<td>&ndash;</td>");
+}
+
 static void add_row(const struct report *r, const job_network *n, const char *name, bool is_final,
                     struct strbuf *out)
 {
@@ -154,8 +171,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     char bytes[32];
     strbuf_add(out, n == r->chosen ? "<tr class=chosen>" : "<tr>");
     report_tagged(out, "<td>", name, "</td>");
-    report_us_cell(out, t ? t->p50_us : 0);
-    report_us_cell(out, t ? t->p90_us : 0);
+    add_time_cells(r, t, out);
     add_ratio_cell(out, report_speedup(r, n, r->state->baseline, "hone"));
     add_ratio_cell(out, report_speedup(r, n, r->state->plain_int8, "hone"));
     add_percent_cell(out, accuracy);
@@ -178,9 +194,10 @@ static void add_table(const struct report *r, struct strbuf *out)
 {
     char limits[GOAL_TEXT_BYTES];
     strbuf_printf(out,
-                  "<section><h2>Results</h2><table><tr><th>Network<th>median<th>90th "
-                  "percentile<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (95 %%)"
+                  "<section><h2>Results</h2><table><tr><th>Network<th>median<th>%s"
+                  "<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (95 %%)"
                   "<th>file<th>ONNX Runtime %s<th>%s there</tr>",
+                  wants_throughput(r) ? "images/s" : "90th percentile",
                   report_labelled(r) ? "accuracy" : "agreement", ort_version(),
                   report_labelled(r) ? "accuracy" : "agreement");
     add_row(r, r->state->baseline, "original, fp32", false, out);
@@ -253,17 +270,17 @@ static void add_quoted(struct strbuf *out, const char *text)
     strbuf_add(out, "&#39;");
 }
 
-/* Behind what the job is that it refines. */
-static void add_refine(const struct report *r, struct strbuf *out)
+/* As options. */
+static void add_limits(const Hone__V1__JobSpec *spec, struct strbuf *out)
 {
-    const Hone__V1__JobSpec *spec = r->state->spec;
-    strbuf_add(out, "\nhone refine JOB");
     if (spec->max_us > 0)
         strbuf_printf(out, " --max-latency %gus", spec->max_us);
     if (spec->max_bytes > 0)
         strbuf_printf(out, " --max-bytes %llu", (unsigned long long)spec->max_bytes);
-    if (spec->max_drop < GOAL_ANY_DROP)
+    if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
         strbuf_printf(out, " --max-drop %g", spec->max_drop);
+    if (spec->confidence > 0)
+        strbuf_printf(out, " --confidence %g", 100 * spec->confidence);
 }
 
 static void add_reproduce(const struct report *r, struct strbuf *out)
@@ -276,15 +293,16 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
     add_quoted(out, r->asked ? r->asked->data_path : "DATA");
     strbuf_add(out, " --preprocess");
     add_quoted(out, s->preprocess->text);
-    strbuf_printf(out, " --objective %s --max-drop %g --threads %u --batch %u --seed %llu",
-                  objectives[(unsigned)s->spec->objective % 3], s->spec->max_drop, s->spec->threads,
-                  s->spec->batch, (unsigned long long)s->spec->seed);
+    strbuf_printf(out, " --objective %s --threads %u --batch %u --seed %llu",
+                  objectives[(unsigned)s->spec->objective % 3], s->spec->threads, s->spec->batch,
+                  (unsigned long long)s->spec->seed);
     if (r->asked && *r->asked->space) {
         strbuf_add(out, " --space ");
         report_escaped(out, r->asked->space);
     }
-    if (s->taken)
-        add_refine(r, out);
+    if (s->taken) /* what it refines had limits of its own */
+        strbuf_add(out, "\nhone refine JOB");
+    add_limits(s->spec, out);
     strbuf_add(out, "</pre><dl>");
     add_fact(out, "model (SHA-256)", s->model);
     add_fact(out, "data (SHA-256)", s->data->source_hash);

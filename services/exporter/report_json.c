@@ -36,7 +36,6 @@ static void add_timing(doc *d, val *object, const Hone__V1__Timing *t)
     report_number(d, object, "p50_us", t->p50_us, 2);
     report_number(d, object, "p90_us", t->p90_us, 2);
     report_number(d, object, "images_per_s", t->images_per_s, 1);
-    yyjson_mut_obj_add_uint(d, object, "streams", t->streams);
     yyjson_mut_obj_add_uint(d, object, "runs", t->runs);
     yyjson_mut_obj_add_bool(d, object, "noisy", t->noisy);
 }
@@ -118,7 +117,7 @@ static void add_limit(doc *d, val *root, const struct report *r)
         report_number(d, limit, "max_us", spec->max_us, 3);
     if (spec->max_bytes > 0)
         yyjson_mut_obj_add_uint(d, limit, "max_bytes", spec->max_bytes);
-    yyjson_mut_obj_add_real(d, limit, "confidence", 0.95);
+    yyjson_mut_obj_add_real(d, limit, "confidence", goal_confidence(spec));
     int objective = (int)r->state->spec->objective;
     yyjson_mut_obj_add_str(d, limit, "objective",
                            objectives[objective >= 0 && objective < 3 ? objective : 0]);

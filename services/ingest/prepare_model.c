@@ -108,6 +108,15 @@ static int describe(const struct graph *g, job_state *state, struct err *err)
     return message_set(&state->baseline->name, "baseline", err);
 }
 
+/* What cannot be opened runs, and is measured, with the batch that it has. */
+static int keep_batch(const struct graph *g, job_state *state, const char *why, struct err *err)
+{
+    const struct shape *in = g->n_inputs > 0 ? &g->values[g->inputs[0]]->shape : NULL;
+    state->spec->batch = in && in->rank > 0 && in->dim[0] > 0 ? (uint32_t)in->dim[0] : 1;
+    return state_decide(state, err, "the batch size stays fixed at %u: %s", state->spec->batch,
+                        why);
+}
+
 int ingest_prepare_model(struct work_task *task, job_state *state, struct graph **ret,
                          struct err *err)
 {
@@ -125,7 +134,7 @@ int ingest_prepare_model(struct work_task *task, job_state *state, struct graph 
         return r;
     struct err why = {0};
     if (graph_make_batch_symbolic(g, &why) < 0)
-        r = state_decide(state, err, "the batch size stays fixed: %s", why.message);
+        r = keep_batch(g, state, why.message, err);
     if (r >= 0)
         r = onnx_write_bytes(g, &network, &network_bytes, err);
     if (r >= 0)

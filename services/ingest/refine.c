@@ -56,6 +56,8 @@ static int take_texts(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, str
         r = message_set(&spec->title, old->title, err);
     if (r == 0 && !*spec->space)
         r = message_set(&spec->space, old->space, err);
+    if (r == 0)
+        r = take_text(job, "without", &spec->without, old->without, err);
     return r;
 }
 
@@ -79,6 +81,7 @@ static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, s
         spec->has_max_drop = true;
         spec->max_us = old->max_us;
         spec->max_bytes = old->max_bytes;
+        spec->confidence = old->confidence;
     }
     return 0;
 }
@@ -98,6 +101,7 @@ static int make_state(const Hone__V1__JobSpec *spec, const Hone__V1__JobRecord *
     state->spec->has_max_drop = spec->has_max_drop;
     state->spec->max_us = spec->max_us;
     state->spec->max_bytes = spec->max_bytes;
+    state->spec->confidence = spec->confidence;
     int r = message_set(&state->spec->space, spec->space, err);
     return r < 0 ? r : message_set(&state->taken->job, spec->refines, err);
 }

@@ -14,6 +14,7 @@ static int fill_view(Hone__V1__JobView *view, const struct job_info *job, struct
 {
     view->created_ms = job->created_ms;
     view->ended_ms = job->ended_ms;
+    view->away_ms = job->away_ms;
     int r = message_set(&view->job_id, job->id, err);
     if (r == 0)
         r = message_set(&view->state, job->state, err);

@@ -13,6 +13,7 @@
 #include "services/ingest/ingest.h"
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
+#include "shared/base/pool.h"
 #include "shared/base/str.h"
 #include "shared/data/preprocess.h"
 #include "shared/work/goal.h"
@@ -21,11 +22,15 @@
 #define MAX_THREADS 1024
 #define MAX_BATCH 4096
 #define MAX_BUDGET_S (30.0 * 24 * 3600)
+#define MIN_US 0.1
 #define MAX_US 3600e6
+#define MIN_BYTES 256 /* of an ONNX file that computes anything */
+#define MAX_CONFIDENCE 0.9999
 #define MAX_PATH 4000
 #define MAX_TITLE 120
-#define MAX_SPACE 64
+#define MAX_LIST 64
 #define DEFAULT_DROP 1.0
+#define OFFLINE_BATCH 64 /* where images a second are wanted */
 
 static bool only_of(const char *text, const char *more)
 {
@@ -79,34 +84,54 @@ static int check_numbers(const Hone__V1__JobSpec *spec, struct err *err)
     if (!(spec->max_drop >= 0 && spec->max_drop <= 100))
         return err_set(err, ERR_OUT_OF_RANGE, "max-drop: %g is outside 0 to 100 points",
                        spec->max_drop);
+    if (spec->confidence != 0 && !(spec->confidence >= 0.5 && spec->confidence <= MAX_CONFIDENCE))
+        return err_set(err, ERR_OUT_OF_RANGE, "confidence: %g %% is outside 50 to %g %%",
+                       100 * spec->confidence, 100 * MAX_CONFIDENCE);
     if (!(spec->budget_s >= 0 && spec->budget_s <= MAX_BUDGET_S))
         return err_set(err, ERR_OUT_OF_RANGE, "budget: %g s is outside 0 to 30 days",
                        spec->budget_s);
-    if (!(spec->max_us >= 0 && spec->max_us <= MAX_US))
-        return err_set(err, ERR_OUT_OF_RANGE, "max-latency: %g us is outside 0 to an hour",
-                       spec->max_us);
+    if (spec->max_us != 0 && !(spec->max_us >= MIN_US && spec->max_us <= MAX_US))
+        return err_set(err, ERR_OUT_OF_RANGE, "max-latency: %g us is outside %g us to an hour",
+                       spec->max_us, MIN_US);
+    if (spec->max_bytes != 0 && spec->max_bytes < MIN_BYTES)
+        return err_set(err, ERR_OUT_OF_RANGE,
+                       "max-bytes: no network has as little as %llu bytes; %d at least",
+                       (unsigned long long)spec->max_bytes, MIN_BYTES);
     if ((unsigned)spec->objective > HONE__V1__OBJECTIVE__SIZE)
         return err_set(err, ERR_INVALID_ARGUMENT, "objective %d is not known",
                        (int)spec->objective);
     return 0;
 }
 
-/* A list of what may change, with commas; the precision always may. */
-static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
+/* A list with commas, of words that stand in another one. */
+static int check_list(const char *what, const char *list, const char *known, struct err *err)
 {
-    static const char *const known[] = {"precision", "blocks", "students"};
-    if (strlen(spec->space) > MAX_SPACE)
-        return err_set(err, ERR_INVALID_ARGUMENT, "space of more than %d bytes", MAX_SPACE);
-    for (const char *p = spec->space; *p;) {
+    if (strlen(list) > MAX_LIST)
+        return err_set(err, ERR_INVALID_ARGUMENT, "%s of more than %d bytes", what, MAX_LIST);
+    for (const char *p = list; *p;) {
         const size_t n = strcspn(p, ",");
         bool found = false;
-        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-            found |= strlen(known[i]) == n && strncmp(p, known[i], n) == 0;
+        for (const char *k = known; *k; k += strspn(k, ", ")) {
+            const size_t length = strcspn(k, ", ");
+            found |= length == n && strncmp(p, k, n) == 0;
+            k += length;
+        }
         if (!found || (p[n] == ',' && !p[n + 1]))
-            return err_set(err, ERR_INVALID_ARGUMENT,
-                           "space '%.80s': not a list of precision, blocks, students", spec->space);
+            return err_set(err, ERR_INVALID_ARGUMENT, "%s '%.80s': not a list of %s", what, list,
+                           known);
         p += n + (p[n] == ',');
     }
+    return 0;
+}
+
+/* What may change; the precision always may. */
+static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
+{
+    int r = check_list("space", spec->space, "precision, blocks, students", err);
+    if (r == 0)
+        r = check_list("without", spec->without, "teacher, cache, race", err);
+    if (r < 0)
+        return r;
     if (!spec_space_has(spec, "precision"))
         return err_set(err, ERR_INVALID_ARGUMENT, "space '%.80s': precision must be in it",
                        spec->space);
@@ -150,10 +175,11 @@ int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err)
         spec->max_drop = goal_turned(spec) ? GOAL_ANY_DROP : DEFAULT_DROP;
         spec->has_max_drop = true;
     }
+    const bool offline = spec->objective == HONE__V1__OBJECTIVE__THROUGHPUT;
     if (spec->threads == 0)
-        spec->threads = 1;
+        spec->threads = offline ? (uint32_t)pool_cpus() : 1;
     if (spec->batch == 0)
-        spec->batch = 1;
+        spec->batch = offline ? OFFLINE_BATCH : 1;
     int r = *spec->refines ? 0 : check_paths(spec, err);
     if (r == 0)
         r = check_numbers(spec, err);
@@ -187,6 +213,7 @@ char *spec_record(const char *id, const Hone__V1__JobSpec *s, int64_t now_ms)
     yyjson_mut_obj_add_str(doc, spec, "data_path", s->data_path);
     yyjson_mut_obj_add_str(doc, spec, "objective", objective_name(s->objective));
     yyjson_mut_obj_add_real(doc, spec, "max_drop", s->max_drop);
+    yyjson_mut_obj_add_real(doc, spec, "confidence", s->confidence);
     yyjson_mut_obj_add_real(doc, spec, "max_us", s->max_us);
     yyjson_mut_obj_add_uint(doc, spec, "max_bytes", s->max_bytes);
     yyjson_mut_obj_add_str(doc, spec, "refines", s->refines);
@@ -197,6 +224,7 @@ char *spec_record(const char *id, const Hone__V1__JobSpec *s, int64_t now_ms)
     yyjson_mut_obj_add_uint(doc, spec, "seed", s->seed);
     yyjson_mut_obj_add_str(doc, spec, "preprocess", s->preprocess);
     yyjson_mut_obj_add_str(doc, spec, "space", s->space);
+    yyjson_mut_obj_add_str(doc, spec, "without", s->without);
     /* paths need not be UTF-8 */
     char *text =
         yyjson_mut_write(doc, YYJSON_WRITE_PRETTY | YYJSON_WRITE_ALLOW_INVALID_UNICODE, NULL);

@@ -10,6 +10,7 @@
 #include "services/synthesizer/whole.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/work/goal.h"
 
 #define MOST_PATHS 4
 #define MOST_SHARE 0.9   /* of the cost of the best network so far: the most that is enrolled */
@@ -93,6 +94,12 @@ static int note_precisions(job_student *student, const struct path *path, struct
     return rc;
 }
 
+static bool is_affordable(const job_state *state, const struct graph *g, double us)
+{
+    const double bytes = SPACE_BYTES(graph_cost(g).parameters);
+    return goal_affordable(state->spec, goal_cost(state->spec, us, bytes));
+}
+
 static int enrol(struct work_task *task, job_state *state, const struct library_parts *parts,
                  const struct path *path, struct err *err)
 {
@@ -101,21 +108,27 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
     if (!text)
         return err_oom(err, "a path");
     int rc = paths_assemble(task, parts, path, &g, err);
+    if (rc == 0 && !is_affordable(state, g, path->us))
+        return 0;
     if (rc == 0)
         rc = students_inherit(task, state, g, text, path->us, err);
     if (rc == 0)
         rc = note_precisions(state->students[state->n_students - 1], path, err);
     if (rc < 0)
         return rc;
-    return state_decide(state, err, "%s: %s (%.1f us, KL %.4f before it learns as a whole)",
-                        state->students[state->n_students - 1]->name, text, path->us, path->kl);
+    rc = students_tell(task, state, err);
+    return rc == 0 ? state_decide(state, err, "%s: KL %.4f before it learns as a whole",
+                                  state->students[state->n_students - 1]->name, path->kl)
+                   : rc;
 }
 
-/* The most time that a path may take: where sizes count, any. */
+/* The most time that a path may take: a limit on it, or clearly less than the best so far. */
 static double most_us(const job_state *state)
 {
     const Hone__V1__Timing *t = state_timing(state->baseline, "hone", NULL);
     double us = t ? t->p50_us : INFINITY;
+    if (goal_turned(state->spec))
+        return state->spec->max_us > 0 ? state->spec->max_us : us;
     for (size_t i = 0; i < state->n_finals; i++) {
         t = state_timing(state->finals[i], "hone", NULL);
         if (state->finals[i]->within_limit && t)

@@ -158,7 +158,8 @@ static bool enrols_again(const job_state *state)
     int newcomers = 0;
     for (size_t i = 0; i < state->n_students; i++)
         newcomers += state->students[i]->rung == state->rung && state->students[i]->rungs == 1;
-    return rungs_enrol_again((int)state->enrolments, newcomers);
+    return !spec_without(state->spec, "race") &&
+           rungs_enrol_again((int)state->enrolments, newcomers);
 }
 
 int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,

@@ -99,8 +99,10 @@ struct proposal {
 
 /* Under which limits on the score a round looks. */
 struct ladder {
-    double limit; /* of the first level; INFINITY: the fastest path of all */
-    double step;  /* each level's limit is that of the level's best path divided by this */
+    double limit;   /* of the first level; INFINITY: the fastest path of all */
+    double step;    /* each level's limit is that of the level's best path divided by this */
+    double most_us; /* nothing slower; the gentlest of those comes first. INFINITY: there is no
+                       limit */
 };
 
 static int count_precision(const struct arc_choice *choice, const char *precision)
@@ -111,38 +113,52 @@ static int count_precision(const struct arc_choice *choice, const char *precisio
     return n;
 }
 
+/* Takes the path up where it is different enough: 1, else 0. */
+static int consider(const struct arcs *arcs, const struct select_path *path,
+                    const job_network *plain, struct arena *arena, struct proposal *ret,
+                    struct err *err)
+{
+    struct arc_choice choice;
+    int r = arcs_path_choice(arcs, path, arena, &choice, err);
+    if (r == 0 && ret->n == 0) {
+        r = plain_choice(&choice, plain, arena, &ret->choice[0], err);
+        ret->n = 1;
+    }
+    if (r < 0)
+        return r;
+    if (count_precision(&choice, "fp32") == choice.n ||
+        !differs_enough(&choice, ret->choice, ret->n))
+        return 0;
+    ret->us[ret->n] = path->cost + arcs->floor_us;
+    ret->kl[ret->n] = path->score;
+    ret->choice[ret->n++] = choice;
+    return 1;
+}
+
 /* The fastest path under ever tighter limits on the score, different enough; at most `most`. */
 static int propose(const struct arcs *arcs, const struct select_front *front,
                    const job_network *plain, struct ladder ladder, int most, struct arena *arena,
                    struct proposal *ret, struct err *err)
 {
+    const double most_cost = ladder.most_us - arcs->floor_us;
+    const int gentlest = isfinite(most_cost) ? select_gentlest(front, most_cost) : -1;
     double limit = ladder.limit;
-    for (int level = 0; level < 8 && most > 0 && ret->n <= most; level++) {
+    int r = gentlest >= 0 && most > 0
+                ? consider(arcs, &front->paths[gentlest], plain, arena, ret, err)
+                : 0;
+    for (int level = 0; r >= 0 && level < 8 && most > 0 && ret->n <= most; level++) {
         int best[K_BEST], n = select_best(front, limit, K_BEST, best);
-        if (n == 0)
+        if (n == 0 || front->paths[best[0]].cost > most_cost)
             break;
         limit = front->paths[best[0]].score / ladder.step;
-        for (int i = 0; i < n; i++) {
-            struct arc_choice choice;
-            int r = arcs_path_choice(arcs, &front->paths[best[i]], arena, &choice, err);
-            if (r == 0 && ret->n == 0) {
-                r = plain_choice(&choice, plain, arena, &ret->choice[0], err);
-                ret->n = 1;
-            }
-            if (r < 0)
-                return r;
-            if (count_precision(&choice, "fp32") == choice.n ||
-                !differs_enough(&choice, ret->choice, ret->n))
-                continue;
-            ret->us[ret->n] = front->paths[best[i]].cost + arcs->floor_us;
-            ret->kl[ret->n] = front->paths[best[i]].score;
-            ret->choice[ret->n++] = choice;
-            break;
-        }
+        r = 0;
+        for (int i = 0; r == 0 && i < n; i++)
+            if (front->paths[best[i]].cost <= most_cost)
+                r = consider(arcs, &front->paths[best[i]], plain, arena, ret, err);
         if (limit <= 0)
             break;
     }
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 static int add_build(struct work_output *out, const job_state *state, const struct proposal *p,
@@ -267,11 +283,15 @@ int synthesizer_select(struct work_task *task, struct work_output *out, struct e
     if (r == 0)
         r = load_profile(task, state, &profile, err);
     if (r == 0)
-        r = state_best_event(task, state->plain_int8, total_us(profile, "int8"),
+        r = state_best_event(task, state, state->plain_int8, total_us(profile, "int8"),
                              total_us(profile, "fp32"), true, err);
     if (r == 0)
         r = affordable(task, state, budget_candidates, MAX_PROPOSED, "candidates", &most, err);
-    return r < 0 ? r : design(task, out, state, profile, (struct ladder){INFINITY, 2}, most, err);
+    if (r < 0)
+        return r;
+    const struct ladder ladder = {INFINITY, 2,
+                                  state->spec->max_us > 0 ? state->spec->max_us : INFINITY};
+    return design(task, out, state, profile, ladder, most, err);
 }
 
 /* The score that the gentlest candidate was expected to have. */
@@ -299,7 +319,7 @@ int propose_gentler(struct work_task *task, struct work_output *out, job_state *
         r = load_profile(task, state, &profile, err);
     const uint32_t before = state->n_proposed;
     if (r == 0)
-        r = design(task, out, state, profile, (struct ladder){kl / 4, 4}, most, err);
+        r = design(task, out, state, profile, (struct ladder){kl / 4, 4, INFINITY}, most, err);
     *ret_proposed = r == 0 && state->n_proposed > before;
     return r;
 }

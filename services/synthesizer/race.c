@@ -134,7 +134,8 @@ double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
-    return original_error(state) + state->spec->max_drop / 100 - 1.645 * sqrt(DISAGREEMENT / n);
+    return original_error(state) + state->spec->max_drop / 100 -
+           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */

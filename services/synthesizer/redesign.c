@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/blocks.h"
 #include "services/synthesizer/enrol.h"
 #include "services/synthesizer/race.h"
@@ -196,19 +197,6 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
     return 0;
 }
 
-static int tell(struct work_task *task, job_state *state, const job_student *s, struct err *err)
-{
-    _cleanup_(freep) char *fields = str_printf(
-        "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
-        s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
-        (unsigned long long)s->parameters);
-    int rc = fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
-    return rc < 0 ? rc
-                  : state_decide(state, err, "%s: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
-                                 s->name, s->design, s->predicted_us, (double)s->macs / 1e6,
-                                 (double)s->parameters / 1e3);
-}
-
 /* Costs of those that may begin, and what the best can learn. */
 static struct enrolment enrolment_of(const job_state *state, double seconds, double mac_per_s,
                                      const struct forecast *forecast)
@@ -249,6 +237,11 @@ static int choose_first(const job_state *state, const struct space *space,
                         struct chosen *ret, struct err *err)
 {
     const struct enrolment e = enrolment_of(state, seconds, mac_per_s, forecast);
+    if (spec_without(state->spec, "race")) {
+        ret->n = ret->found = ablate_enrol(state, space, e.most_cost, e.least_cost, ret->list);
+        ret->seconds = seconds;
+        return 0;
+    }
     const int enrolment = (int)state->enrolments + 1;
     const struct rung_first *way = rungs_first(enrolment, 0);
     const int n = enrol_choose(forecast, space, &e, way->students, ret->list, err);
@@ -303,7 +296,7 @@ static int enrol(struct work_task *task, job_state *state, struct space *space,
     for (int i = 0; rc == 0 && i < chosen.n; i++) {
         rc = students_add(task, state, &space->students[chosen.list[i]], ends, err);
         if (rc == 0)
-            rc = tell(task, state, state->students[state->n_students - 1], err);
+            rc = students_tell(task, state, err);
     }
     state->enrolments += chosen.n > 0;
     *ret_rung_s = chosen.seconds;

@@ -212,3 +212,12 @@ int select_best(const struct select_front *front, double max_score, int k, int *
             ret[n++] = i;
     return n;
 }
+
+int select_gentlest(const struct select_front *front, double max_cost)
+{
+    int best = -1;
+    for (int i = 0; i < front->n_paths && front->paths[i].cost <= max_cost; i++)
+        if (best < 0 || front->paths[i].score < front->paths[best].score)
+            best = i;
+    return best;
+}

@@ -54,3 +54,5 @@ int select_front(const struct select_problem *problem, const struct select_optio
 /* The k cheapest paths of the front whose score is within the limit: indices into front->paths,
  * returns how many. */
 int select_best(const struct select_front *front, double max_score, int k, int *ret);
+/* The path of least score whose cost is within the limit, the cheaper of two; -1: none is. */
+int select_gentlest(const struct select_front *front, double max_cost);

@@ -51,7 +51,6 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
         return -ERR_RESOURCE_EXHAUSTED;
     measure->threads = state->spec->threads;
     measure->batch = state->spec->batch;
-    measure->objective = state->spec->objective;
     r = message_set(&measure->target, state->spec->target, err);
     if (r == 0)
         r = state_measure_item(measure, state->baseline, "hone", "fp32", err);
@@ -82,8 +81,8 @@ static bool promising(const job_state *state, const job_network *network)
     const Hone__V1__Accuracy *a = state_accuracy(network, "search", "hone");
     if (*network->design && a && state->data->labels_usable)
         return 1 - a->value <= race_error_limit(state);
-    state_expected_drop(state, network, &upper95);
-    return upper95 <= state->spec->max_drop;
+    const double drop = state_expected_drop(state, network, &upper95);
+    return goal_bound(state->spec, drop, upper95) <= state->spec->max_drop;
 }
 
 static bool nothing_promising(const job_state *state)
@@ -309,7 +308,6 @@ static int follow_finals(job_state *state, struct work_output *out, struct err *
         return -ERR_RESOURCE_EXHAUSTED;
     measure->threads = state->spec->threads;
     measure->batch = state->spec->batch;
-    measure->objective = state->spec->objective;
     measure->salt = 1; /* the finals are measured anew, beside the peers */
     int r = message_set(&measure->target, state->spec->target, err);
     if (r == 0)
@@ -379,6 +377,6 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
     const Hone__V1__Timing *base = state_timing(state->baseline, "hone", NULL);
     const Hone__V1__Timing *best = state_timing(first, "hone", NULL);
     if (base && best)
-        r = state_best_event(task, first, best->p50_us, base->p50_us, true, err);
+        r = state_best_event(task, state, first, best->p50_us, base->p50_us, true, err);
     return r < 0 ? r : follow_finals(state, out, err);
 }

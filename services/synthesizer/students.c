@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "services/synthesizer/propose.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -195,6 +196,20 @@ int students_add(struct work_task *task, job_state *state, const struct space_st
     return admit(task, state, from, g, false, err);
 }
 
+int students_tell(struct work_task *task, job_state *state, struct err *err)
+{
+    const job_student *s = state->students[state->n_students - 1];
+    _cleanup_(freep) char *fields = str_printf(
+        "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
+        s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
+        (unsigned long long)s->parameters);
+    int rc = fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
+    return rc < 0 ? rc
+                  : state_decide(state, err, "%s: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
+                                 s->name, s->design, s->predicted_us, (double)s->macs / 1e6,
+                                 (double)s->parameters / 1e3);
+}
+
 bool students_active(const job_student *student)
 {
     return !*student->out;
@@ -276,6 +291,7 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     train.settings = &settings;
     train.teacher = teacher_of(state);
     train.judge = state->network;
+    ablate_training(state, student, &train);
     int rc = work_follow(out, "trainer", "train", &train.base, err);
     if (rc == 0)
         out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;

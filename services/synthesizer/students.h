@@ -35,6 +35,9 @@ int students_inherit(struct work_task *task, job_state *state, struct graph *g, 
 /* Notes a layer ("5-8.": what replaced those units) that was selected in this precision. */
 int students_lower(job_student *student, const char *layer, const char *precision, struct err *err);
 
+/* Says to watchers and in the decisions who was added last. */
+int students_tell(struct work_task *task, job_state *state, struct err *err);
+
 /* Still in the race: neither given up nor without a network. */
 bool students_active(const job_student *student);
 

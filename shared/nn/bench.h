@@ -29,16 +29,6 @@ struct bench_result {
 int bench_run(const struct bench_item *items, int n, const struct bench_options *options,
               struct bench_result *results, struct err *err);
 
-/* Streams side by side, for throughput: one run of a team is `rounds` runs of each member, every
- * member on a thread of its own, all begun together; it ends with the last. Each member's ctx is
- * used by its thread only. */
-struct bench_team;
-int bench_team_new(const struct bench_item *members, int n, int rounds, struct bench_team **ret,
-                   struct err *err);
-struct bench_team *bench_team_free(struct bench_team *team); /* NULL-safe, returns NULL */
-void bench_team_freep(struct bench_team **team);
-int bench_team_run(void *team, struct err *err); /* of a bench_item */
-
 /* What bench_run says about one item's times: round r took us[start[r] .. start[r + 1]), start has
  * rounds + 1 entries. Empty rounds are left out; INVALID_ARGUMENT when all are. */
 int bench_summarise(const double *us, const int64_t *start, int rounds, struct bench_result *ret,

@@ -70,9 +70,10 @@ static int read_job(const redisReply *fields, struct job_info *ret, struct err *
     job.updated_ms = item_number(fields, 5);
     job.ended_ms = item_number(fields, 6);
     job.tasks_open = (int)item_number(fields, 7);
-    int r = item_copy(fields, 8, &job.spec, &job.spec_bytes, err);
+    job.away_ms = item_number(fields, 8);
+    int r = item_copy(fields, 9, &job.spec, &job.spec_bytes, err);
     if (r == 0)
-        r = item_copy(fields, 9, &job.result, &job.result_bytes, err);
+        r = item_copy(fields, 10, &job.result, &job.result_bytes, err);
     if (r < 0) {
         job_info_release(&job);
         return r;

@@ -30,6 +30,26 @@ local function refuse(code, message)
     return {code, message}
 end
 
+-- ---- the clock ------------------------------------------------------------------------------
+
+-- Workers claim and renew leases all the time; for as long as nobody does, Hone is away (stopped,
+-- killed, asleep with its machine), which no job is charged for. Shorter silences are nothing.
+local SILENCE = 30000
+
+local function hear()
+    local clock = PREFIX .. ':clock'
+    local heard = tonumber(redis.call('HGET', clock, 'heard') or NOW)
+    if NOW - heard > SILENCE then
+        redis.call('HINCRBY', clock, 'away', digits(NOW - heard))
+    end
+    redis.call('HSET', clock, 'heard', digits(NOW))
+end
+
+-- Milliseconds, since ever.
+local function away()
+    return tonumber(redis.call('HGET', PREFIX .. ':clock', 'away') or 0)
+end
+
 -- ---- events --------------------------------------------------------------------------------
 
 local function add_event(job, json)
@@ -150,7 +170,7 @@ end
 -- Ends a job that runs: what is open is cancelled, the event is its last one.
 local function end_job(job, state, field, value, ...)
     redis.call('HSET', key('job', job), 'state', state, 'updated', digits(NOW), 'ended',
-        digits(NOW))
+        digits(NOW), 'away_ended', digits(away()))
     if field then
         redis.call('HSET', key('job', job), field, value)
     end

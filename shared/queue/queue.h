@@ -53,8 +53,9 @@ struct job_info {
     char title[128];  /* for people: the model's name */
     char error[1024]; /* why it failed */
     int64_t created_ms, updated_ms, ended_ms;
-    int tasks_open; /* ready, leased or delayed */
-    void *spec;     /* malloc'ed, as given to queue_job_create */
+    int64_t away_ms; /* of the time between, while no worker was there at all for 30 s or more */
+    int tasks_open;  /* ready, leased or delayed */
+    void *spec;      /* malloc'ed, as given to queue_job_create */
     size_t spec_bytes;
     void *result; /* malloc'ed, as given to queue_job_finish */
     size_t result_bytes;

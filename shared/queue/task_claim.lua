@@ -78,6 +78,8 @@ local function next_task(queue)
     return nil, true
 end
 
+hear()
+
 -- The same call again, whose answer was lost: the same task again.
 local last = redis.call('GET', key('claim', worker))
 if last and string.sub(last, 1, #nonce) == nonce then

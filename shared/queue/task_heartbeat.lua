@@ -1,5 +1,6 @@
 -- ARGV: 2 id, 3 epoch, 4 lease ms
 -- Answer: 0, then 1 when the task was cancelled
+hear()
 local task, answer = held_task(ARGV[2], ARGV[3], 'heartbeat')
 if not task then
     if answer[1] == CANCELLED then

@@ -5,6 +5,8 @@
 
 #include "shared/base/str.h"
 
+#define USUAL_CONFIDENCE 0.95
+
 bool goal_turned(const Hone__V1__JobSpec *spec)
 {
     return spec->max_us > 0 || spec->max_bytes > 0;
@@ -21,7 +23,7 @@ double goal_cost(const Hone__V1__JobSpec *spec, double us, double bytes)
 
 double goal_cost_of(const job_state *state, const job_network *network)
 {
-    /* The latency for throughput too: all run in as many streams. */
+    /* For throughput too: all run with the same batch. */
     const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
     return goal_cost(state->spec, t ? t->p50_us : INFINITY, (double)network->bytes);
 }
@@ -31,9 +33,36 @@ bool goal_affordable(const Hone__V1__JobSpec *spec, double cost)
     return !goal_turned(spec) || cost <= 1;
 }
 
+double goal_confidence(const Hone__V1__JobSpec *spec)
+{
+    return spec->confidence > 0 ? spec->confidence : USUAL_CONFIDENCE;
+}
+
+double goal_deviations(const Hone__V1__JobSpec *spec)
+{
+    double low = 0, high = 9; /* of [0.5, 1) */
+    for (int i = 0; i < 60; i++) {
+        const double middle = (low + high) / 2;
+        const bool below = 0.5 * erfc(-middle / sqrt(2)) < goal_confidence(spec);
+        *(below ? &low : &high) = middle;
+    }
+    return low;
+}
+
+double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95)
+{
+    const Hone__V1__JobSpec usual = {.confidence = USUAL_CONFIDENCE};
+    if (goal_confidence(spec) == USUAL_CONFIDENCE || !isfinite(drop))
+        return upper95;
+    const double share = goal_deviations(spec) / goal_deviations(&usual);
+    return share > 1e-9 ? drop + share * (upper95 - drop) : drop; /* upper95 may be infinite */
+}
+
 bool goal_kept(const job_state *state, const job_network *network)
 {
-    return state_proved(network) && network->drop_upper95_points <= state->spec->max_drop &&
+    const double bound =
+        goal_bound(state->spec, network->drop_points, network->drop_upper95_points);
+    return state_proved(network) && bound <= state->spec->max_drop &&
            goal_affordable(state->spec, goal_cost_of(state, network));
 }
 
@@ -59,9 +88,13 @@ double goal_expected(const job_state *state, const job_network *network)
 
 const char *goal_text(const Hone__V1__JobSpec *spec, char text[GOAL_TEXT_BYTES])
 {
-    char drop[32] = "", us[32] = "", bytes[32] = "";
+    char drop[64] = "", us[32] = "", bytes[32] = "";
+    const double confidence = goal_confidence(spec);
     if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
         snprintf(drop, sizeof(drop), "%.2f points", spec->max_drop);
+    if (*drop && confidence != USUAL_CONFIDENCE)
+        snprintf(drop, sizeof(drop), "%.2f points (with %g %% confidence)", spec->max_drop,
+                 100 * confidence);
     if (spec->max_us > 0)
         snprintf(us, sizeof(us), "%s%.6g %s", *drop ? " and " : "",
                  spec->max_us < 10000 ? spec->max_us : spec->max_us / 1000,

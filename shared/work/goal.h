@@ -23,6 +23,13 @@ double goal_cost_of(const job_state *state, const job_network *network);
 /* Whether a cost is within the limits; any is where there are none. */
 bool goal_affordable(const Hone__V1__JobSpec *spec, double cost);
 
+/* How sure it must be that the drop is within its limit, one-sided: 0.95 unless the job says
+ * otherwise; 0.5 asks for the point estimate. And the quantile of the normal distribution there. */
+double goal_confidence(const Hone__V1__JobSpec *spec);
+double goal_deviations(const Hone__V1__JobSpec *spec);
+/* The bound at that confidence on a drop whose bound at 95 % is upper95, errors taken as normal. */
+double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95);
+
 /* Whether a network keeps every limit: by the bound on its drop on the test part, where it was
  * proved, and its last measurement. */
 bool goal_kept(const job_state *state, const job_network *network);

@@ -33,15 +33,26 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
     return NULL;
 }
 
-bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what)
+/* A list with commas. */
+static bool list_has(const char *list, const char *what)
 {
     const size_t n = strlen(what);
-    const char *p = spec->space;
+    const char *p = list;
     while (*p && !(strncmp(p, what, n) == 0 && (p[n] == ',' || p[n] == 0))) {
         p += strcspn(p, ",");
         p += *p == ',';
     }
-    return *p || !*spec->space;
+    return *p;
+}
+
+bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what)
+{
+    return !*spec->space || list_has(spec->space, what);
+}
+
+bool spec_without(const Hone__V1__JobSpec *spec, const char *what)
+{
+    return list_has(spec->without, what);
 }
 
 static double proportion_variance(const Hone__V1__Accuracy *a)
@@ -138,8 +149,14 @@ static bool is_comparable(const job_network *network, const Hone__V1__Accuracy *
     return !*network->design || strcmp(a->part, "search") != 0 || strcmp(a->metric, "top1") != 0;
 }
 
-int state_best_event(struct work_task *task, const job_network *network, double us,
-                     double baseline_us, bool verified, struct err *err)
+double state_images_per_s(const job_state *state, double us)
+{
+    const bool asked = state->spec->objective == HONE__V1__OBJECTIVE__THROUGHPUT;
+    return asked && us > 0 ? 1e6 * state->spec->batch / us : 0;
+}
+
+int state_best_event(struct work_task *task, const job_state *state, const job_network *network,
+                     double us, double baseline_us, bool verified, struct err *err)
 {
     const Hone__V1__Accuracy *a = state_accuracy(network, "test", "hone");
     if (!a)
@@ -147,6 +164,8 @@ int state_best_event(struct work_task *task, const job_network *network, double 
     _cleanup_(strbuf_release) struct strbuf fields = {0};
     strbuf_printf(&fields, "\"name\":\"%s\",\"p50_us\":%.1f,\"speedup_fp32\":%.3f", network->name,
                   us, us > 0 ? baseline_us / us : 0);
+    if (state_images_per_s(state, us) > 0)
+        strbuf_printf(&fields, ",\"images_per_s\":%.0f", state_images_per_s(state, us));
     if (a)
         strbuf_printf(&fields,
                       ",\"metric\":\"%s\",\"value\":%.6f,\"part\":\"%s\",\"agreement\":%.6f",
@@ -176,7 +195,7 @@ int state_time(struct work_task *task, double *ret_elapsed_s, double *ret_left_s
         r = message_unpack(&hone__v1__job_spec__descriptor, job.spec, job.spec_bytes, &spec, err);
     if (r < 0)
         return r;
-    *ret_elapsed_s = (double)(clock_wall_ms() - job.created_ms) / 1000;
+    *ret_elapsed_s = (double)(clock_wall_ms() - job.created_ms - job.away_ms) / 1000;
     *ret_left_s = spec->budget_s > 0 ? spec->budget_s - *ret_elapsed_s : INFINITY;
     return 0;
 }

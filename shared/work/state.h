@@ -22,6 +22,8 @@ int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struc
 int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err);
 /* Whether a job may change this: "precision", "students", "blocks". */
 bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what);
+/* Whether it leaves this out, for ablations: "teacher", "cache", "race". */
+bool spec_without(const Hone__V1__JobSpec *spec, const char *what);
 
 /* What the network is expected to lose on the test part, in points, before that is opened; the
  * upper end of the one-sided 95 % interval is in ret_upper95. INFINITY where nothing is known.
@@ -44,19 +46,22 @@ char *state_profiler_queue(const job_state *state);
 int state_measure_item(Hone__V1__MeasureTask *measure, const job_network *network,
                        const char *engine, const char *precision, struct err *err);
 
+/* Samples a second of runs of so many microseconds; 0 where the job does not ask for throughput. */
+double state_images_per_s(const job_state *state, double us);
+
 /* Says to watchers which network is the best so far: "best" event. `us`: its latency;
  * `baseline_us`: the original's on the same kernels. Without a drop where there is none to speak of
  * (state_expected_drop). */
-int state_best_event(struct work_task *task, const job_network *network, double us,
-                     double baseline_us, bool verified, struct err *err);
+int state_best_event(struct work_task *task, const job_state *state, const job_network *network,
+                     double us, double baseline_us, bool verified, struct err *err);
 
 /* What was asked for, as submitted: payloads leave out what must not part equal jobs (budget_s,
  * space). *ret is a message. */
 int state_asked(struct work_task *task, Hone__V1__JobSpec **ret, struct err *err);
 
-/* Seconds since the job was submitted, and what is left of its budget: INFINITY without one, below
- * 0 when it is over. The answer differs from one run to the next: kinds that ask are not
- * remembered. */
+/* Seconds since the job was submitted, without those in which Hone was down, and what is left of
+ * its budget: INFINITY without one, below 0 when it is over. The answer differs from one run to the
+ * next: kinds that ask are not remembered. */
 int state_time(struct work_task *task, double *ret_elapsed_s, double *ret_left_s, struct err *err);
 
 /* The failure of group member i, as an error of this task: "what: reason". */

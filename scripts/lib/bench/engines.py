@@ -40,12 +40,13 @@ def timed(run, seconds):
 
 
 class Hone:
-    def __init__(self, name, model, precision="auto"):
-        self.name, self.model, self.precision = name, model, precision
+    def __init__(self, name, model, precision="auto", threads=1, batch=1):
+        self.name, self.model, self.batch = name, model, batch
+        self.options = ["--precision", precision, "--threads", str(threads), "--batch", str(batch)]
 
     def round(self, seconds):
-        out = json.loads(hone("bench", self.model, "--precision", self.precision, "--threads", "1",
-                              "--batch", "1", "--seconds", str(seconds), "--json"))
+        out = json.loads(hone("bench", self.model, *self.options, "--seconds", str(seconds),
+                              "--json"))
         return out["p50_us"], out["p90_us"]
 
 
@@ -90,7 +91,7 @@ class OnnxRuntime:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self.name = name
+        self.name, self.batch = name, shape[0]
         self.version = "ONNX Runtime " + ort.__version__
         self.session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.binding = self.session.io_binding()
@@ -102,8 +103,9 @@ class OnnxRuntime:
         s = timed(lambda: self.session.run_with_iobinding(self.binding), seconds)
         return np.percentile(s, 50), np.percentile(s, 90)
 
-    def logits(self, x):
-        return self.session.run(None, {self.session.get_inputs()[0].name: x})[0]
+    def top(self, x):
+        """The top answer about one sample."""
+        return int(self.session.run(None, {self.session.get_inputs()[0].name: x})[0].argmax())
 
 
 class OpenVino:
@@ -111,7 +113,7 @@ class OpenVino:
 
     def __init__(self, name, model, shape, calibration=None, threads=1):
         import openvino as ov
-        self.name = name
+        self.name, self.batch = name, shape[0]
         self.version = "OpenVINO " + ov.__version__.split("-")[0]
         core = ov.Core()
         network = core.read_model(model)
@@ -134,13 +136,42 @@ class OpenVino:
         s = timed(self.request.infer, seconds)
         return np.percentile(s, 50), np.percentile(s, 90)
 
-    def accuracy(self, x, y):
-        right = 0
-        for i in range(len(x)):
-            self.tensor.data[:] = x[i:i + 1]
-            self.request.infer()
-            right += int(self.request.get_output_tensor(0).data.argmax() == y[i])
-        return right / len(x)
+    def top(self, x):
+        """The top answer about one sample."""
+        self.tensor.data[:] = x
+        self.request.infer()
+        return int(self.request.get_output_tensor(0).data.argmax())
+
+
+class OpenVinoStreams:
+    """One stream on each thread, batches handed out as streams become free."""
+
+    def __init__(self, name, model, shape, threads):
+        import openvino as ov
+        self.name, self.batch = name, shape[0]
+        self.version = "OpenVINO " + ov.__version__.split("-")[0]
+        core = ov.Core()
+        network = core.read_model(model)
+        network.reshape(list(shape))
+        config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads,
+                  "PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        self.queue = ov.AsyncInferQueue(core.compile_model(network, "CPU", config), threads)
+        x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+        for request in self.queue:
+            request.set_input_tensor(ov.Tensor(x.copy()))
+
+    def round(self, seconds):
+        """Time by batches, as if they came one after the other."""
+        for _ in range(10):
+            self.queue.start_async()
+        self.queue.wait_all()
+        start, n = time.perf_counter(), 0
+        while n < 3 or time.perf_counter() - start < seconds:
+            self.queue.start_async()
+            n += 1
+        self.queue.wait_all()
+        us = (time.perf_counter() - start) * 1e6 / n
+        return us, us
 
 
 def interleaved(engines, rounds, seconds):

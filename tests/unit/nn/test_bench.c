@@ -155,68 +155,6 @@ static void the_early_stopping_estimate_is_an_order_statistic(void **state)
     assert_true(r.p90_bound_us == most);
 }
 
-/* ---- streams side by side ---- */
-
-struct counter {
-    pthread_barrier_t *together;
-    int runs, fail_at;
-};
-
-static int count_run(void *ctx, struct err *err)
-{
-    struct counter *c = ctx;
-    c->runs++;
-    if (c->runs == c->fail_at)
-        return err_set(err, ERR_INTERNAL, "run %d", c->runs);
-    if (c->together)
-        pthread_barrier_wait(c->together); /* hangs unless all members run at once */
-    return 0;
-}
-
-static void a_team_runs_all_members_side_by_side(void **state)
-{
-    (void)state;
-    enum { MEMBERS = 3, ROUNDS = 4 };
-    pthread_barrier_t together;
-    pthread_barrier_init(&together, NULL, MEMBERS);
-    struct counter counters[MEMBERS] = {{&together, 0, 0}, {&together, 0, 0}, {&together, 0, 0}};
-    struct bench_item members[MEMBERS];
-    for (int i = 0; i < MEMBERS; i++)
-        members[i] = (struct bench_item){count_run, &counters[i]};
-    struct err err = {0};
-    struct bench_team *team = NULL;
-    assert_int_equal(bench_team_new(members, MEMBERS, ROUNDS, &team, &err), 0);
-    for (int run = 1; run <= 5; run++) {
-        assert_int_equal(bench_team_run(team, &err), 0);
-        for (int i = 0; i < MEMBERS; i++)
-            assert_int_equal(counters[i].runs, run * ROUNDS);
-    }
-    assert_null(bench_team_free(team));
-    pthread_barrier_destroy(&together);
-}
-
-static void a_member_that_fails_fails_the_team(void **state)
-{
-    (void)state;
-    struct counter counters[2] = {{NULL, 0, 0}, {NULL, 0, 5}};
-    const struct bench_item members[] = {{count_run, &counters[0]}, {count_run, &counters[1]}};
-    struct err err = {0};
-    _cleanup_(bench_team_freep) struct bench_team *team = NULL;
-    assert_int_equal(bench_team_new(members, 2, 3, &team, &err), 0);
-    assert_int_equal(bench_team_run(team, &err), 0);
-    assert_int_equal(bench_team_run(team, &err), -ERR_INTERNAL);
-    assert_string_equal(err.message, "run 5");
-}
-
-static void a_team_of_nobody_is_refused(void **state)
-{
-    (void)state;
-    struct err err = {0};
-    struct bench_team *team = NULL;
-    assert_int_equal(bench_team_new(NULL, 0, 1, &team, &err), -ERR_INVALID_ARGUMENT);
-    assert_null(team);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,9 +165,6 @@ int main(void)
         cmocka_unit_test(items_take_turns),
         cmocka_unit_test(a_failing_item_ends_the_benchmark),
         cmocka_unit_test(the_early_stopping_estimate_is_an_order_statistic),
-        cmocka_unit_test(a_team_runs_all_members_side_by_side),
-        cmocka_unit_test(a_member_that_fails_fails_the_team),
-        cmocka_unit_test(a_team_of_nobody_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "shared/base/clock.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -73,6 +74,41 @@ static void a_job_is_found_as_it_was_created(void **state)
     assert_int_equal(job.spec_bytes, 4);
     assert_memory_equal(job.spec, "spec", 4);
     assert_int_equal(job.result_bytes, 0);
+}
+
+static int64_t away_ms(struct on_redis *on, const char *id)
+{
+    _cleanup_(job_info_release) struct job_info job = {0};
+    assert_int_equal(queue_job_get(on->q, id, &job, &on->err), 0);
+    return job.away_ms;
+}
+
+/* As if no worker had been heard of for so long; then one is there again. */
+static void be_away(struct on_redis *on, int64_t ms)
+{
+    char answer[64];
+    _cleanup_(freep) char *command =
+        str_printf("HSET {test}:clock heard %lld", (long long)(clock_wall_ms() - ms));
+    assert_true(test_redis_ask(&on->redis, command, answer, sizeof(answer)) >= 0);
+    task_free(claim(on, "idle"));
+}
+
+static void a_job_knows_how_long_nobody_was_there(void **state)
+{
+    struct on_redis *on = *state;
+    create(on, "J1");
+    assert_int_equal(away_ms(on, "J1"), 0);
+    be_away(on, 20000); /* as workers may be between two tasks */
+    assert_int_equal(away_ms(on, "J1"), 0);
+    be_away(on, 3600000);
+    const int64_t hour = away_ms(on, "J1");
+    assert_true(hour >= 3600000 && hour < 3700000);
+    create(on, "J2"); /* what was before it, is none of its time */
+    assert_int_equal(away_ms(on, "J2"), 0);
+    assert_int_equal(queue_job_cancel(on->q, "J1", &on->err), 0);
+    be_away(on, 60000);
+    assert_int_equal(away_ms(on, "J1"), hour);
+    assert_true(away_ms(on, "J2") >= 60000);
 }
 
 static void an_id_is_taken_once(void **state)
@@ -399,6 +435,7 @@ static void titles_are_cut_between_characters(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_job_knows_how_long_nobody_was_there),
         cmocka_unit_test(a_job_is_found_as_it_was_created),
         cmocka_unit_test(an_id_is_taken_once),
         cmocka_unit_test(an_unknown_job_is_not_found),

@@ -135,12 +135,33 @@ static void without_a_proof_no_limit_is_kept(void **state)
     assert_false(goal_kept(&j->state, &j->network));
 }
 
+static void a_drop_may_be_limited_with_another_confidence(void **state)
+{
+    (void)state;
+    struct job *j = make();
+    near(goal_bound(&j->spec, 0.5, 0.75), 0.75);
+    assert_true(fabs(goal_deviations(&j->spec) - 1.6448536) < 1e-6);
+    j->spec.confidence = 0.99; /* 2.3263479 deviations */
+    assert_true(fabs(goal_bound(&j->spec, 0.5, 0.75) - 0.8535797) < 1e-6);
+    j->spec.confidence = 0.5;
+    near(goal_bound(&j->spec, 0.5, 0.75), 0.5);
+    near(goal_bound(&j->spec, 0.5, INFINITY), 0.5);
+    assert_true(isinf(goal_bound(&j->spec, INFINITY, INFINITY)));
+    j->spec.max_drop = 0.5;
+    assert_true(goal_kept(&j->state, &j->network));
+    j->spec.max_drop = 0.49;
+    assert_false(goal_kept(&j->state, &j->network));
+}
+
 static void limits_have_names(void **state)
 {
     (void)state;
     struct job *j = make();
     char text[GOAL_TEXT_BYTES];
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points");
+    j->spec.confidence = 0.5;
+    assert_string_equal(goal_text(&j->spec, text), "within 1.00 points (with 50 % confidence)");
+    j->spec.confidence = 0;
     j->spec.max_us = 12500;
     assert_string_equal(goal_text(&j->spec, text), "within 1.00 points and 12.5 ms");
     j->spec.max_us = 200;
@@ -159,6 +180,7 @@ int main(void)
         cmocka_unit_test(costs_are_shares_of_their_limits),
         cmocka_unit_test(every_limit_is_to_be_kept),
         cmocka_unit_test(without_a_proof_no_limit_is_kept),
+        cmocka_unit_test(a_drop_may_be_limited_with_another_confidence),
         cmocka_unit_test(limits_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

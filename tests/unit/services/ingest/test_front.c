@@ -17,6 +17,7 @@
 #include "services/ingest/ingest.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
+#include "shared/base/pool.h"
 #include "shared/base/str.h"
 #include "shared/work/so_far.h"
 #include "tests/support/redis.h"
@@ -161,6 +162,46 @@ static void a_job_is_created_with_its_first_task_and_its_record(void **state)
     yyjson_doc_free(doc);
 }
 
+/* What the job was asked for once it is completed; the caller's. */
+static Hone__V1__JobSpec *completed(const char *id, Hone__V1__JobSpec *spec)
+{
+    _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
+    assert_int_equal(submit(id, spec, NULL), 0);
+    assert_int_equal(get(id, &view, NULL), 0);
+    Hone__V1__JobSpec *asked = view->spec;
+    view->spec = NULL;
+    return asked;
+}
+
+static void throughput_is_that_of_all_processors_in_large_batches(void **state)
+{
+    (void)state;
+    Hone__V1__JobSpec spec = good_spec();
+    spec.objective = HONE__V1__OBJECTIVE__THROUGHPUT;
+    spec.threads = 0;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *usual = completed("A1", &spec);
+    assert_int_equal(usual->threads, pool_cpus());
+    assert_int_equal(usual->batch, 64);
+    spec.threads = 3;
+    spec.batch = 5;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *given = completed("A2", &spec);
+    assert_int_equal(given->threads, 3);
+    assert_int_equal(given->batch, 5);
+}
+
+static void beside_limits_on_costs_the_drop_has_none_unless_it_is_given(void **state)
+{
+    (void)state;
+    Hone__V1__JobSpec spec = good_spec();
+    spec.max_us = 200;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *any = completed("A1", &spec);
+    assert_true(any->max_drop == 100);
+    spec.has_max_drop = true;
+    spec.max_drop = 2;
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *both = completed("A2", &spec);
+    assert_true(both->max_drop == 2);
+}
+
 static void two_jobs_with_the_same_inputs_have_the_same_first_payload(void **state)
 {
     (void)state;
@@ -252,12 +293,21 @@ SPOIL(negative_drop, (s->max_drop = -1, s->has_max_drop = true))
 SPOIL(nan_drop, (s->max_drop = __builtin_nan(""), s->has_max_drop = true))
 SPOIL(large_drop, (s->max_drop = 101, s->has_max_drop = true))
 SPOIL(negative_budget, s->budget_s = -1)
+SPOIL(sure_of_nothing, s->confidence = 0.2)
+SPOIL(sure_of_all, s->confidence = 1)
+SPOIL(nan_confidence, s->confidence = __builtin_nan(""))
+SPOIL(negative_latency, s->max_us = -1)
+SPOIL(nan_latency, s->max_us = __builtin_nan(""))
+SPOIL(no_time_at_all, s->max_us = 1e-3)
+SPOIL(hardly_a_byte, s->max_bytes = 3)
 SPOIL(no_such_objective, s->objective = (Hone__V1__Objective)9)
 SPOIL(odd_target, s->target = odd)
 SPOIL(nonsense_preprocess, s->preprocess = nonsense)
 SPOIL(space_of_something, s->space = odd_space)
 SPOIL(space_without_precision, s->space = no_precision)
 SPOIL(space_with_an_end, s->space = open_space)
+static char odd_without[] = "teacher,everything";
+SPOIL(without_everything, s->without = odd_without)
 SPOIL(endless_title, s->title = long_title)
 
 static void what_cannot_work_is_refused_by_name(void **state)
@@ -277,6 +327,13 @@ static void what_cannot_work_is_refused_by_name(void **state)
         {"max-drop", ERR_OUT_OF_RANGE, nan_drop},
         {"max-drop", ERR_OUT_OF_RANGE, large_drop},
         {"budget", ERR_OUT_OF_RANGE, negative_budget},
+        {"confidence: 20 % is outside", ERR_OUT_OF_RANGE, sure_of_nothing},
+        {"confidence", ERR_OUT_OF_RANGE, sure_of_all},
+        {"confidence", ERR_OUT_OF_RANGE, nan_confidence},
+        {"max-latency", ERR_OUT_OF_RANGE, negative_latency},
+        {"max-latency", ERR_OUT_OF_RANGE, nan_latency},
+        {"max-latency: 0.001 us is outside", ERR_OUT_OF_RANGE, no_time_at_all},
+        {"max-bytes: no network has as little as 3 bytes", ERR_OUT_OF_RANGE, hardly_a_byte},
         {"objective", ERR_INVALID_ARGUMENT, no_such_objective},
         {"target", ERR_INVALID_ARGUMENT, odd_target},
         {"preprocess", ERR_INVALID_ARGUMENT, nonsense_preprocess},
@@ -284,6 +341,7 @@ static void what_cannot_work_is_refused_by_name(void **state)
         {"wieghts", ERR_INVALID_ARGUMENT, space_of_something},
         {"precision must be in it", ERR_INVALID_ARGUMENT, space_without_precision},
         {"space 'precision,'", ERR_INVALID_ARGUMENT, space_with_an_end},
+        {"not a list of teacher, cache, race", ERR_INVALID_ARGUMENT, without_everything},
     };
     memset(long_title, 't', sizeof(long_title) - 1);
     for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
@@ -430,8 +488,6 @@ SPOIL(more_threads, s->threads = 7)
 SPOIL(more_samples, s->batch = 7)
 SPOIL(another_seed, s->seed = 7)
 SPOIL(another_objective, s->objective = HONE__V1__OBJECTIVE__SIZE)
-SPOIL(negative_latency, s->max_us = -1)
-SPOIL(nan_latency, s->max_us = __builtin_nan(""))
 
 static void what_cannot_be_refined_is_refused_by_name(void **state)
 {
@@ -734,6 +790,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_job_is_created_with_its_first_task_and_its_record),
+        TEST(throughput_is_that_of_all_processors_in_large_batches),
+        TEST(beside_limits_on_costs_the_drop_has_none_unless_it_is_given),
         TEST(two_jobs_with_the_same_inputs_have_the_same_first_payload),
         TEST(what_may_change_stays_with_the_job),
         TEST(the_same_submit_again_gives_the_same_job),

@@ -82,6 +82,7 @@ static int prepare(const char *preprocess, struct err *err)
     spec.preprocess = (char *)preprocess;
     spec.target = (char *)"cpu:test";
     spec.seed = 3;
+    spec.batch = 64;
     return job_run(&job, ingest_prepare, &stage, err);
 }
 
@@ -163,6 +164,27 @@ static void everything_the_next_stages_need_is_found(void **state)
     assert_int_equal(logits.n, JOB_TEST);
     assert_int_equal(logits.width, JOB_CLASSES);
     assert_int_equal(count_events("baseline", "\"n\":20"), 1);
+}
+
+/* It is measured with the batch that it has, whatever was asked for. */
+static void a_batch_that_cannot_be_opened_stays(void **state)
+{
+    (void)state;
+    static const char text[] = "input x float 1,3,8,8\n"
+                               "init w float 4,192 rand\n"
+                               "Softmax over x -> y axis=0\n"
+                               "Flatten flat y -> z\n"
+                               "Gemm gemm z,w -> q transB=1\n"
+                               "output q float 1,4\n";
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    const Onnx__ModelProto *m = onnx_text_model(arena, text);
+    const size_t n = onnx__model_proto__get_packed_size(m);
+    _cleanup_(freep) uint8_t *packed = malloc(n);
+    onnx__model_proto__pack(m, packed);
+    JOB_OK(fs_write_atomic(model, packed, n, err));
+    _cleanup_(message_freep) job_state *s = prepared("scale=1");
+    assert_int_equal(s->spec->batch, 1);
+    assert_non_null(strstr(s->decisions[0], "the batch size stays fixed at 1: "));
 }
 
 static void the_original_is_kept_byte_by_byte(void **state)
@@ -442,6 +464,7 @@ int main(void)
 #define PREPARE_TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
     static const struct CMUnitTest tests[] = {
         PREPARE_TEST(everything_the_next_stages_need_is_found),
+        PREPARE_TEST(a_batch_that_cannot_be_opened_stays),
         PREPARE_TEST(the_original_is_kept_byte_by_byte),
         PREPARE_TEST(nothing_that_goes_on_depends_on_paths_or_titles),
         cmocka_unit_test_setup_teardown(without_labels_the_original_is_the_measure,

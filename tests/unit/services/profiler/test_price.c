@@ -21,9 +21,13 @@ static piece_message piece(const char *text, uint64_t channels, uint64_t side)
     return p;
 }
 
-static int ask(struct on_redis *on, piece_message *pieces, size_t n, struct err *err)
+/* Of runs like these; 0: one sample, one thread. */
+static int ask_for(struct on_redis *on, uint32_t batch, uint32_t threads, piece_message *pieces,
+                   size_t n, struct err *err)
 {
     Hone__V1__PriceTask task = HONE__V1__PRICE_TASK__INIT;
+    task.batch = batch;
+    task.threads = threads;
     piece_message **list = calloc(n, sizeof(*list));
     assert_non_null(list);
     for (size_t i = 0; i < n; i++)
@@ -34,6 +38,11 @@ static int ask(struct on_redis *on, piece_message *pieces, size_t n, struct err 
     int rc = job_run(&job, profiler_price, &task, err);
     free(list);
     return rc;
+}
+
+static int ask(struct on_redis *on, piece_message *pieces, size_t n, struct err *err)
+{
+    return ask_for(on, 0, 0, pieces, n, err);
 }
 
 static Hone__V1__PriceResult *prices(struct on_redis *on, piece_message *pieces, size_t n)
@@ -217,6 +226,28 @@ static void a_part_that_is_none_has_no_price(void **state)
     end_store();
 }
 
+/* As throughput asks for them: each thread carries its share of the samples. */
+static void batches_on_several_threads_have_prices_of_their_own(void **state)
+{
+    struct on_redis *on = *state;
+    piece_message some[] = {piece("conv:16", 3, 16), piece("residual:16", 16, 16),
+                            piece("separable:32:s2", 16, 16), piece("head", 32, 8)};
+    some[0].first = true;
+    Hone__V1__PriceResult *alone = prices(on, some, 4);
+    JOB_OK(ask_for(on, 6, 2, some, 4, err));
+    Hone__V1__PriceResult *batch = job_result(&job, &hone__v1__price_result__descriptor);
+    for (int i = 0; i < 4; i++)
+        assert_true(alone->us[i] > 0 && batch->us[i] > 0);
+    assert_int_equal(batch->reused, 0);
+    assert_true(batch->floor_us >= 0);
+    message_free(batch);
+    JOB_OK(ask_for(on, 6, 2, some, 4, err));
+    batch = job_result(&job, &hone__v1__price_result__descriptor);
+    assert_int_equal(batch->reused, 4);
+    message_free(batch);
+    message_free(alone);
+}
+
 static void a_cancelled_task_ends(void **state)
 {
     struct on_redis *on = *state;
@@ -277,6 +308,7 @@ int main(void)
         cmocka_unit_test(every_type_has_a_price_anywhere),
         cmocka_unit_test(a_part_of_a_network_has_a_price_in_every_precision),
         cmocka_unit_test(a_part_that_is_none_has_no_price),
+        cmocka_unit_test(batches_on_several_threads_have_prices_of_their_own),
         cmocka_unit_test(a_cancelled_task_ends),
         cmocka_unit_test(keys_say_what_prices_depend_on),
         cmocka_unit_test(without_a_table_there_are_no_prices),

@@ -55,6 +55,16 @@ static int brute_best(const struct brute *b, double limit, int k, double *ret)
     return n < k ? n : k;
 }
 
+/* The least score of a path within the cost; INFINITY: there is none. */
+static double brute_gentlest(const struct brute *b, double max_cost)
+{
+    double least = INFINITY;
+    for (int i = 0; i < b->n; i++)
+        if (b->cost[i] <= max_cost)
+            least = fmin(least, b->score[i]);
+    return least;
+}
+
 /* A chain of blocks with parallel arcs, and some long arcs, costs on a grid so that ties happen. */
 static int random_arcs(struct rng *rng, int n_nodes, struct select_arc *arcs)
 {
@@ -101,6 +111,13 @@ static void the_k_best_paths_under_every_limit_are_those_of_brute_force(void **s
             assert_int_equal(select_best(&front, limit, k, found), n);
             for (int i = 0; i < n; i++)
                 assert_true(front.paths[found[i]].cost == expected[i]);
+        }
+        for (double limit = 0; limit < 40; limit++) {
+            const double score = brute_gentlest(&brute, limit);
+            const int found = select_gentlest(&front, limit);
+            assert_int_equal(found < 0, isinf(score));
+            assert_true(found < 0 ||
+                        (front.paths[found].score == score && front.paths[found].cost <= limit));
         }
     }
 }
