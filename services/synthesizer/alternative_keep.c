@@ -1,13 +1,13 @@
-/* Fewer of the units of a stage, with their weights; spread evenly over it. */
+/* Fewer of the equal parts of a stage, with their weights; spread evenly over it. */
 #include "services/synthesizer/alternatives.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/splice.h"
 
-/* Appends the unit to what there is. */
-static int append(const struct alternatives *a, int unit, struct graph *g, struct err *err)
+/* Appends one of what is repeated to what there is. */
+static int append(const struct alternatives *a, int first, struct graph *g, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *more = NULL;
-    int rc = units_extract(a->g, a->units, unit, unit, &more, err);
+    int rc = units_extract(a->g, a->units, first, first + a->period - 1, &more, err);
     if (rc == 0)
         rc = graph_splice(g, more, g->outputs[0], "", err);
     if (rc < 0)
@@ -16,20 +16,20 @@ static int append(const struct alternatives *a, int unit, struct graph *g, struc
     return 0;
 }
 
-/* Unit i of `kept` among `n`: the middle of the ith of as many equal parts. */
-static int spread(int i, int kept, int n)
+/* Where repetition i of `kept` among `n` begins: the middle of the ith of as many equal parts. */
+static int spread(const struct alternatives *a, int i, int kept, int n)
 {
-    return (2 * i + 1) * n / (2 * kept);
+    return (2 * i + 1) * n / (2 * kept) * a->period;
 }
 
 static int build(const struct alternatives *a, int first, int n, int kept, struct graph **ret,
                  struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
-    const int begin = first + spread(0, kept, n);
-    int rc = units_extract(a->g, a->units, begin, begin, &g, err);
+    const int begin = first + spread(a, 0, kept, n);
+    int rc = units_extract(a->g, a->units, begin, begin + a->period - 1, &g, err);
     for (int i = 1; rc == 0 && i < kept; i++)
-        rc = append(a, first + spread(i, kept, n), g, err);
+        rc = append(a, first + spread(a, i, kept, n), g, err);
     if (rc == 0)
         rc = graph_compact(g, err);
     if (rc >= 0)
@@ -43,7 +43,7 @@ static int build(const struct alternatives *a, int first, int n, int kept, struc
 static int offer(struct alternatives *to, int first, int last, struct err *err)
 {
     static const int steps[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
-    const int n = last - first + 1;
+    const int n = (last - first + 1) / to->period;
     for (size_t i = 0; i < sizeof(steps) / sizeof(*steps) && steps[i] < n; i++) {
         struct graph *g = NULL;
         int rc = build(to, first, n, steps[i], &g, err);
@@ -57,7 +57,7 @@ static int offer(struct alternatives *to, int first, int last, struct err *err)
 
 const struct alternative_type alternative_keep = {
     .name = "keep",
-    .summary = "a few of a stage's equal units, with their weights",
+    .summary = "a few of the equal parts of a stage, with their weights",
     .stage = true,
     .offer = offer,
 };

@@ -13,6 +13,7 @@
 #define MULTIPLE 16
 #define MOST_CHANNELS 256
 #define SWEEPS 12
+#define WIDE 128 /* channels that a 1x1 convolution reads: below it is not worth two */
 
 /* ---- eigenvectors of a symmetric matrix (Jacobi's method) ---- */
 
@@ -110,7 +111,8 @@ static bool is_large(const struct graph *g, const struct node *node, int *ret_ra
     const int64_t *d = w->shape.dim, row = d[1] * d[2] * d[3];
     const int64_t least = d[0] < row ? d[0] : row;
     *ret_rank = (int)(least / 2 / MULTIPLE * MULTIPLE);
-    return d[0] <= MOST_CHANNELS && *ret_rank >= MULTIPLE &&
+    const bool wide = d[2] * d[3] > 1 || d[1] >= WIDE;
+    return wide && d[0] <= MOST_CHANNELS && *ret_rank >= MULTIPLE &&
            10 * *ret_rank * (row + d[0]) < 8 * d[0] * row;
 }
 
@@ -158,7 +160,7 @@ static int build(const struct alternatives *a, int unit, struct graph **ret, int
         if (!is_large(g, g->nodes[i], &rank))
             continue;
         rc = split(g, i, rank, arena, err);
-        *ret_rank = rank;
+        *ret_rank = rank > *ret_rank ? rank : *ret_rank;
     }
     if (rc < 0 || *ret_rank == 0)
         return rc;

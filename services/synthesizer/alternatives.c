@@ -6,6 +6,8 @@
 #include "shared/design/design.h"
 
 #define MOST 4096
+#define MOST_STRIDE 4
+#define MOST_PERIOD 3
 
 #define X(name) extern const struct alternative_type alternative_##name;
 ALTERNATIVE_TYPES(X)
@@ -89,7 +91,7 @@ bool alternatives_pictures(const struct alternatives *a, int first, int last, in
     const int64_t stride = (in[2] + out[2] - 1) / out[2];
     *ret_width = out[1];
     *ret_stride = (int)stride;
-    return stride >= 1 && stride <= 8;
+    return stride >= 1 && stride <= MOST_STRIDE;
 }
 
 int alternatives_design(const struct alternatives *a, const char *text, int first, int last,
@@ -151,19 +153,34 @@ static int offer_runs(struct alternatives *a, const struct alternative_type *typ
     return rc;
 }
 
+/* The last unit up to which those from `first` on are there again and again; below `first` where
+ * they are not, or are themselves a repetition of less. */
+static int end_of_stage(const struct alternatives *a, int first, int period)
+{
+    const int n = a->units->n;
+    int last = first + period - 1;
+    if (last >= n || !units_keep_shape(a->g, a->units, first, last))
+        return first - 1;
+    bool smaller = period > 1;
+    for (int i = first; smaller && i < last; i++)
+        smaller = units_alike(a->g, a->units, i, i + 1);
+    while (last + 1 < n && units_alike(a->g, a->units, last + 1 - period, last + 1))
+        last++;
+    const int times = (last + 1 - first) / period;
+    return smaller || times < 2 ? first - 1 : first + times * period - 1;
+}
+
 static int offer_stages(struct alternatives *a, const struct alternative_type *type,
                         struct err *err)
 {
     int rc = 0;
-    for (int first = 0, last; rc == 0 && first < a->units->n; first = last + 1) {
-        last = first;
-        if (!units_keep_shape(a->g, a->units, first, first))
-            continue;
-        while (last + 1 < a->units->n && units_alike(a->g, a->units, first, last + 1))
-            last++;
-        if (last > first)
-            rc = type->offer(a, first, last, err);
-    }
+    for (a->period = 1; rc == 0 && a->period <= MOST_PERIOD; a->period++)
+        for (int first = 0, last; rc == 0 && first < a->units->n;
+             first = last >= first ? last + 1 : first + 1) {
+            last = end_of_stage(a, first, a->period);
+            if (last >= first)
+                rc = type->offer(a, first, last, err);
+        }
     return rc;
 }
 

@@ -29,12 +29,13 @@ struct alternatives {
     const struct activity *activity; /* NULL: not measured */
     uint64_t seed;                   /* of weights that are new */
     struct arena *arena;
+    int period; /* units of what is repeated in the stage that is offered */
     int n, cap;
     struct alternative *list;
 };
 
-/* What a type is offered: each unit, each run of up to most_units units; or each stage, a run of
- * units that are alike, as long as it goes. */
+/* What a type is offered: each run of up to most_units units; or each stage, something of one to
+ * three units (alternatives.period) that is there several times in a row, as long as it goes. */
 struct alternative_type {
     const char *name;
     const char *summary; /* one line for people */
