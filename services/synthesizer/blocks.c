@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/join.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
@@ -21,7 +22,11 @@
 #define LEAST_SAMPLES 2048.0 /* below an alternative learns nothing: then there are fewer */
 #define MOST_EPOCHS 4.0
 #define RATE 0.002 /* of Adam */
-#define BATCH 64
+#define MOST_BATCH 64
+#define LEAST_BATCH 8
+#define VALUE_BYTES 12 /* of a number of a sample while it is trained: itself, gradients, norms */
+#define ARC_BYTES 4e8  /* of one alternative, about: larger ones learn in smaller batches */
+#define LESSON_BYTES 1.5e9
 #define LESSON_ARCS 16
 #define LESSON_VALUES 16 /* as in the trainer */
 
@@ -90,6 +95,8 @@ int blocks_begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
 {
     struct err why = {0};
     double seconds = 0;
+    if (*stage->state->library)
+        return join_again(task, out, stage, err);
     int rc = race_keep_reserve(task, stage->state, err);
     if (rc == 0)
         rc = race_seconds(task, stage->state, &seconds, err);
@@ -197,24 +204,36 @@ static bool is_known(const char *const *values, int n, const char *value)
     return false;
 }
 
+uint32_t blocks_batch(const job_library *library)
+{
+    uint32_t batch = MOST_BATCH;
+    double most = 0;
+    for (size_t i = 0; i < library->n_arcs; i++)
+        if (is_in(library->arcs[i]))
+            most = fmax(most, VALUE_BYTES * (double)library->arcs[i]->values);
+    while (batch > LEAST_BATCH && batch * most > ARC_BYTES)
+        batch /= 2;
+    return batch;
+}
+
 size_t blocks_lesson(const job_library *library, size_t first)
 {
     const char *values[LESSON_VALUES + 2];
+    const double each = VALUE_BYTES * blocks_batch(library);
+    double bytes = 0;
     int n = 0, arcs = 0;
     size_t i = first;
     for (; i < library->n_arcs && arcs < LESSON_ARCS; i++) {
         const job_arc *arc = library->arcs[i];
         if (!is_in(arc))
             continue;
-        const int before = n;
         if (!is_known(values, n, arc->from))
             values[n++] = arc->from;
         if (!is_known(values, n, arc->to))
             values[n++] = arc->to;
-        if (n > LESSON_VALUES) {
-            n = before;
+        bytes += each * (double)arc->values;
+        if (n > LESSON_VALUES || (arcs > 0 && bytes > LESSON_BYTES))
             break;
-        }
         arcs++;
     }
     return i;
@@ -260,7 +279,7 @@ static int follow_lesson(struct work_output *out, const job_state *state,
         if (is_in(library->arcs[i]))
             arcs[lesson.n_arcs++] = library->arcs[i];
     students_look(ends, &settings);
-    settings.batch = BATCH;
+    settings.batch = blocks_batch(library);
     settings.rate = RATE;
     settings.seed = state->spec->seed;
     lesson.arcs = arcs;

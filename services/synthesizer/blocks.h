@@ -24,5 +24,7 @@ int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__Stag
 /* ---- lessons: which arcs learn together, in one task ---- */
 
 /* Arcs [first, ret) of those that are still in the library, in its order: as many as share few
- * values. Returns n_arcs at the end. Skips those that are out. */
+ * values and take bounded memory. Returns n_arcs at the end. Skips those that are out. */
 size_t blocks_lesson(const job_library *library, size_t first);
+/* Samples of a step: fewer where values are large. */
+uint32_t blocks_batch(const job_library *library);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "services/synthesizer/blocks.h"
+#include "services/synthesizer/join.h"
 #include "services/synthesizer/paths.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
@@ -94,6 +95,14 @@ static int note_precisions(job_student *student, const struct path *path, struct
     return rc;
 }
 
+static bool is_known_design(const job_state *state, const char *design)
+{
+    for (size_t i = 0; i < state->n_students; i++)
+        if (strcmp(state->students[i]->design, design) == 0)
+            return true;
+    return false;
+}
+
 static bool is_affordable(const job_state *state, const struct graph *g, double us)
 {
     const double bytes = SPACE_BYTES(graph_cost(g).parameters);
@@ -107,6 +116,8 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
     _cleanup_(freep) char *text = paths_text(path, parts->units.n);
     if (!text)
         return err_oom(err, "a path");
+    if (is_known_design(state, text))
+        return 0;
     int rc = paths_assemble(task, parts, path, &g, err);
     if (rc == 0 && !is_affordable(state, g, path->us))
         return 0;
@@ -153,7 +164,7 @@ static int select_paths(struct work_task *task, job_state *state, const job_libr
                           &n, &found, err);
     if (rc == 0)
         rc = state_decide(state, err,
-                          "blocks: %d paths on the front of %d arcs (%s), %d take part in the race",
+                          "blocks: %d paths on the front of %d arcs (%s), %d of them promise most",
                           found.n_front, found.n_arcs, found.exact ? "exact" : "thinned", n);
     for (int i = 0; rc == 0 && i < n; i++)
         rc = enrol(task, state, &parts, &paths[i], err);
@@ -175,6 +186,14 @@ static int learn(struct work_task *task, job_state *state, struct err *err)
 
 /* ---- what comes then ---- */
 
+static bool has_newcomers(const job_state *state)
+{
+    for (size_t i = 0; i < state->n_students; i++)
+        if (students_active(state->students[i]) && state->students[i]->rungs == 0)
+            return true;
+    return false;
+}
+
 /* Without whole students paths race each other alone. */
 static int race(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
                 struct err *err)
@@ -187,11 +206,29 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
         rc = whole_needed(task, stage->state, &whole, err);
     if (rc == 0 && whole)
         rc = whole_begin(task, out, stage, &begun, err);
+    else if (rc == 0 && !has_newcomers(stage->state))
+        rc = race_next(task, out, stage, &begun, err);
     else if (rc == 0)
         rc = race_begin_rung(task, out, stage,
                              stage->state->n_students > 1 ? FIRST_SHARE * seconds : seconds, &begun,
                              err);
     return rc < 0 || begun ? rc : race_finish(out, stage, err);
+}
+
+/* What the library gave, or why it gave nothing; then whoever is in the race learns. */
+static int go_on(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                 int rc, const struct err *why, struct err *err)
+{
+    if (rc < 0 && !work_is_permanent(why->code))
+        return err_set(err, why->code, "%s", why->message);
+    if (rc < 0)
+        rc = state_decide(stage->state, err, "no alternatives of blocks: %s", why->message);
+    if (rc < 0)
+        return rc;
+    if (!blocks_alone(task, stage->state) || stage->state->n_students == 0)
+        return blocks_leave(task, out, stage, err);
+    stage->state->replaced = true;
+    return race(task, out, stage, err);
 }
 
 int synthesizer_join(struct work_task *task, struct work_output *out, struct err *err)
@@ -201,17 +238,17 @@ int synthesizer_join(struct work_task *task, struct work_output *out, struct err
     int rc = race_stage(task, &stage, err);
     if (rc < 0)
         return rc;
-    const size_t before = stage->state->n_students;
     rc = learn(task, stage->state, &why);
-    if (rc < 0 && !work_is_permanent(why.code))
-        return err_set(err, why.code, "%s", why.message);
-    if (rc < 0)
-        rc = state_decide(stage->state, err, "no alternatives of blocks: %s", why.message);
-    if (rc < 0)
-        return rc;
-    if (blocks_alone(task, stage->state) && stage->state->n_students > before) {
-        stage->state->replaced = true;
-        return race(task, out, stage, err);
-    }
-    return blocks_leave(task, out, stage, err);
+    return go_on(task, out, stage, rc, &why, err);
+}
+
+int join_again(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+               struct err *err)
+{
+    _cleanup_(message_freep) job_library *library = NULL;
+    struct err why = {0};
+    int rc = library_load(task, stage->state, &library, &why);
+    if (rc == 0)
+        rc = select_paths(task, stage->state, library, &why);
+    return go_on(task, out, stage, rc, &why, err);
 }

@@ -10,7 +10,7 @@
 
 #define MOST_EPOCHS 20.0
 #define RATE 0.001 /* of Adam */
-#define BATCH 64
+#define BATCH 32
 #define SCORED "int8" /* in which they are compared: that is what they will be built in */
 
 int whole_needed(struct work_task *task, const job_state *state, bool *ret, struct err *err)

@@ -29,9 +29,12 @@ static const struct {
     int units;
     const char *some; /* an alternative that it must have */
 } models[] = {
-    {"resnet20-cifar10.onnx", 11, "keep:2"},     {"resnet56-cifar10.onnx", 29, "merge:32"},
-    {"resnet8-cifar10-mlperf.onnx", 5, "rank:16"},  {"squeezenet10-imagenet.onnx", 19, "conv:128"},
-    {"mobilenetv1-05-160-imagenet.onnx", 29, "keep:2"}, {"dscnn-kws-mlperf.onnx", 10, "keep:1"},
+    {"resnet20-cifar10.onnx", 11, "keep:2"},
+    {"resnet56-cifar10.onnx", 29, "merge:32"},
+    {"resnet8-cifar10-mlperf.onnx", 5, "rank:16"},
+    {"squeezenet10-imagenet.onnx", 19, "conv:128"},
+    {"mobilenetv1-05-160-imagenet.onnx", 29, "keep:2"},
+    {"dscnn-kws-mlperf.onnx", 10, "keep:1"},
 };
 enum { MODELS = sizeof(models) / sizeof(*models) };
 

@@ -142,6 +142,35 @@ static void who_does_not_ask_for_blocks_gets_students_at_once(void **state)
     assert_string_equal(after->library, "");
 }
 
+/* What one step of a lesson holds is bounded. */
+static void large_values_are_learned_in_small_batches_and_short_lessons(void **state)
+{
+    (void)state;
+    job_arc arcs[20], *list[20];
+    job_library library = HONE__V1__LIBRARY__INIT;
+    for (int i = 0; i < 20; i++) {
+        hone__v1__library__arc__init(&arcs[i]);
+        arcs[i].from = (char *)"a";
+        arcs[i].to = (char *)(i % 2 ? "b" : "c");
+        list[i] = &arcs[i];
+    }
+    library.arcs = list;
+    library.n_arcs = 20;
+    assert_int_equal(blocks_batch(&library), 64);
+    assert_int_equal(blocks_lesson(&library, 0), 16); /* as many as a lesson has at most */
+    assert_int_equal(blocks_lesson(&library, 16), 20);
+    assert_int_equal(blocks_lesson(&library, 20), 20);
+    for (int i = 0; i < 20; i++)
+        arcs[i].values = 500000;
+    assert_int_equal(blocks_batch(&library), 64);
+    assert_int_equal(blocks_lesson(&library, 0), 3);
+    arcs[19].values = 100000000;
+    assert_int_equal(blocks_batch(&library), 8);
+    assert_int_equal(blocks_lesson(&library, 19), 20); /* one alone in any case */
+    arcs[19].out = (char *)"it is not faster";
+    assert_int_equal(blocks_batch(&library), 64);
+}
+
 /* Prices of 4 us in int8 for what has one layer, of 1000 for everything else. */
 static job_state *priced(job_state *s)
 {
@@ -339,6 +368,31 @@ static void whole_students_race_them_where_they_may(void **state)
     assert_false(next->state->redesigned);
 }
 
+/* Nothing is taught again, and no path comes twice. */
+static void a_job_that_refines_selects_again_from_what_was_learned(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *taught = learned(s, 0.02);
+    STAGE_OK(run(synthesizer_join, taught, err));
+    _cleanup_(message_freep) job_state *first = stage_handed_on(&stage, "synthesizer", "promote");
+    const size_t before = first->n_students;
+    stage_forget(&stage);
+    first->replaced = false;
+    first->spec->max_us = first->students[0]->predicted_us + 5; /* a little slower than all */
+    STAGE_OK(run(synthesizer_redesign, first, err));
+    assert_null(stage_follow(&stage, "price", 0));
+    assert_null(stage_follow(&stage, "imitate", 0));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    assert_true(after->n_students >= before);
+    for (size_t i = 0; i < after->n_students; i++) {
+        assert_true(after->students[i]->predicted_us <= first->spec->max_us);
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(after->students[i]->design, after->students[k]->design);
+    }
+    assert_true(after->replaced);
+}
+
 static void lessons_that_failed_leave_the_others(void **state)
 {
     (void)state;
@@ -362,11 +416,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_profiler_is_asked_for_every_alternative_in_every_precision),
         TEST(who_does_not_ask_for_blocks_gets_students_at_once),
+        TEST(large_values_are_learned_in_small_batches_and_short_lessons),
         TEST(those_that_are_faster_learn),
         TEST(without_prices_the_job_goes_on_as_it_did),
         TEST(the_best_paths_become_students_that_inherit),
         TEST(paths_of_other_networks_learn_what_the_original_yields),
         TEST(whole_students_race_them_where_they_may),
+        TEST(a_job_that_refines_selects_again_from_what_was_learned),
         TEST(lessons_that_failed_leave_the_others),
     };
     return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
