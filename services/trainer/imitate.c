@@ -220,6 +220,8 @@ static int give_scores(const struct lesson *l, Hone__V1__Library__Arc *arc,
 {
     int rc = 0;
     arc->n_kl = arc->n_agreement = 0;
+    if (part->why.code)
+        return message_set(&arc->out, part->why.message, err);
     for (size_t i = 0; rc == 0 && i < l->q->n_precisions; i++) {
         rc = message_append_f64(&arc->kl, &arc->n_kl, part->kl[i], err);
         if (rc == 0)

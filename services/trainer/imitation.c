@@ -120,6 +120,12 @@ static int cut_parent(struct school *s, const struct graph *parent, struct err *
     return graph_infer(s->parent, err);
 }
 
+/* In bf16 where the CPU has it: its rounding is far below what anybody learns to imitate. */
+static enum precision parent_precision(const struct imitation_options *o)
+{
+    return o->precision != PRECISION_FP32 && nn_has_bf16() ? PRECISION_BF16 : PRECISION_FP32;
+}
+
 static int open_parent(struct school *s, const struct graph *parent, const struct dataset *ds,
                        struct err *err)
 {
@@ -129,7 +135,7 @@ static int open_parent(struct school *s, const struct graph *parent, const struc
     const struct features_options options = {.batch = o->batch,
                                              .sample = shape[0] * shape[1] * shape[2],
                                              .threads = o->threads,
-                                             .precision = PRECISION_FP32};
+                                             .precision = parent_precision(o)};
     int rc = cut_parent(s, parent, err);
     return rc < 0 ? rc : features_open(s->parent, &s->values, &options, &s->features, err);
 }

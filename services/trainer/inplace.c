@@ -227,6 +227,13 @@ static int begin(struct placing *p, struct err *err)
     return p->reference && p->answers ? run(p, p->g, p->reference, err) : err_oom(err, "scores");
 }
 
+/* Of the part, not of the machine or of the samples. */
+static bool is_its_own(enum err_code code)
+{
+    return code == ERR_INVALID_ARGUMENT || code == ERR_FAILED_PRECONDITION ||
+           code == ERR_UNIMPLEMENTED;
+}
+
 int inplace_score(const struct graph *network, const struct inplace_options *options,
                   struct inplace_part *list, int n, struct err *err)
 {
@@ -236,8 +243,13 @@ int inplace_score(const struct graph *network, const struct inplace_options *opt
         for (int k = 0; k < INPLACE_PRECISIONS; k++)
             list[i].kl[k] = list[i].agreement[k] = NAN;
         rc = options->progress ? options->progress(options->progress_ctx, i, n, err) : 0;
-        if (rc == 0)
-            rc = place(&p, &list[i], err);
+        list[i].why = (struct err){0};
+        if (rc < 0 || place(&p, &list[i], &list[i].why) == 0)
+            continue;
+        if (!is_its_own(list[i].why.code))
+            return err_set(err, list[i].why.code, "%s", list[i].why.message);
+        for (int k = 0; k < INPLACE_PRECISIONS; k++)
+            list[i].kl[k] = list[i].agreement[k] = NAN;
     }
     return rc;
 }

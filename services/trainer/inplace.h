@@ -15,6 +15,7 @@ struct inplace_part {
     /* What comes out; NAN: it cannot run so. */
     double kl[INPLACE_PRECISIONS];
     double agreement[INPLACE_PRECISIONS]; /* share of samples with the original's top answer */
+    struct err why;                       /* code 0, or why it cannot stand there */
 };
 
 struct inplace_options {
@@ -29,8 +30,7 @@ struct inplace_options {
     void *progress_ctx;
 };
 
-/* The list is best sorted by where its parts begin, in the network's order: then nothing runs
- * twice.
- */
+/* What cannot stand in its place says why in its own entry, and has no scores. The list is best
+ * sorted by where its parts begin, in the network's order: then nothing runs twice. */
 int inplace_score(const struct graph *network, const struct inplace_options *options,
                   struct inplace_part *list, int n, struct err *err);

@@ -186,6 +186,19 @@ static void who_cannot_learn_says_why(void **state)
     assert_int_equal(result->arcs[1]->n_kl, 2);
 }
 
+static void what_cannot_stand_in_its_place_says_why(void **state)
+{
+    (void)state;
+    arc_message arcs[] = {arc("identity", "input", "gemm_out", ""), /* an answer keeps its name */
+                          arc("identity", "relu1_out", "relu3_out", "")};
+    JOB_OK(run(0, arcs, 2, err));
+    _cleanup_(message_freep) Hone__V1__ImitateResult *result =
+        job_result(&job, &hone__v1__imitate_result__descriptor);
+    assert_string_not_equal(result->arcs[0]->out, "");
+    assert_int_equal(result->arcs[0]->n_kl, 0);
+    assert_int_equal(result->arcs[1]->n_kl, 2);
+}
+
 static void values_that_are_not_there_are_an_error(void **state)
 {
     (void)state;
@@ -215,6 +228,7 @@ int main(void)
         TEST(the_original_itself_hurts_nobody),
         TEST(a_network_learns_as_a_whole),
         TEST(who_cannot_learn_says_why),
+        TEST(what_cannot_stand_in_its_place_says_why),
         TEST(values_that_are_not_there_are_an_error),
         TEST(a_cancelled_lesson_stops),
     };
