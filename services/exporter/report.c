@@ -295,6 +295,7 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .measured = in.measured,
                             .trained = in.trained,
                             .n_trained = in.n_trained,
+                            .library = in.library,
                             .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};

@@ -11,6 +11,7 @@ struct report_inputs {
     Hone__V1__JobSpec *asked;
     Hone__V1__TrainResult **trained;
     size_t n_trained;
+    Hone__V1__Library *library; /* NULL: none */
     struct job_info job;
 };
 void report_inputs_release(struct report_inputs *inputs); /* for _cleanup_ */

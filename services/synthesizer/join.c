@@ -186,12 +186,34 @@ static int learn(struct work_task *task, job_state *state, struct err *err)
 
 /* ---- what comes then ---- */
 
-static bool has_newcomers(const job_state *state)
+static int count_newcomers(const job_state *state, job_student **ret_last)
 {
-    for (size_t i = 0; i < state->n_students; i++)
-        if (students_active(state->students[i]) && state->students[i]->rungs == 0)
-            return true;
-    return false;
+    int n = 0;
+    for (size_t i = 0; i < state->n_students; i++) {
+        if (!students_active(state->students[i]) || state->students[i]->rungs > 0)
+            continue;
+        *ret_last = state->students[i];
+        n++;
+    }
+    return n;
+}
+
+int join_race(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+              double seconds, bool *ret_begun, struct err *err)
+{
+    job_student *last = NULL;
+    int n = count_newcomers(stage->state, &last), rc = 0;
+    if (n == 0)
+        return race_next(task, out, stage, ret_begun, err);
+    for (*ret_begun = false; rc == 0; n--) {
+        rc = race_begin_rung(task, out, stage, n > 1 ? FIRST_SHARE * seconds : seconds, ret_begun,
+                             err);
+        if (rc < 0 || *ret_begun || n == 1)
+            return rc;
+        rc = message_set(&last->out, "there is no time for it to learn", err);
+        count_newcomers(stage->state, &last);
+    }
+    return rc;
 }
 
 /* Without whole students paths race each other alone. */
@@ -206,12 +228,8 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
         rc = whole_needed(task, stage->state, &whole, err);
     if (rc == 0 && whole)
         rc = whole_begin(task, out, stage, &begun, err);
-    else if (rc == 0 && !has_newcomers(stage->state))
-        rc = race_next(task, out, stage, &begun, err);
     else if (rc == 0)
-        rc = race_begin_rung(task, out, stage,
-                             stage->state->n_students > 1 ? FIRST_SHARE * seconds : seconds, &begun,
-                             err);
+        rc = join_race(task, out, stage, seconds, &begun, err);
     return rc < 0 || begun ? rc : race_finish(out, stage, err);
 }
 

@@ -9,6 +9,7 @@
 #include "services/synthesizer/ablate.h"
 #include "services/synthesizer/blocks.h"
 #include "services/synthesizer/enrol.h"
+#include "services/synthesizer/join.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
@@ -21,8 +22,7 @@
 #define FINAL_SHARE 0.4       /* of the time for training: that the best is expected to get */
 /* Views of each sample that the original answers: one for so many seconds of training (the teacher
  * takes some 1.5 % of them on CIFAR-10), within bounds. */
-#define WAITING_SHARE 0.35 /* of the time for training, for those alone who are there already */
-#define PRICING_SHARE 0.1  /* of the time for training: what is not priced then is left out */
+#define PRICING_SHARE 0.1 /* of the time for training: what is not priced then is left out */
 #define LEAST_PRICING_S 1.0
 #define VIEW_S 240.0
 #define LEAST_VIEWS 4.0
@@ -324,10 +324,8 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
         rc = enrol(task, state, &space, &ends, seconds, &rung_s, err);
     if (rc < 0)
         return rc;
-    if (state->n_students == known && waiting_epoch_s(state, 1) > 0)
-        rung_s = known > 1 ? WAITING_SHARE * seconds : seconds;
-    else if (state->n_students == known)
-        return race_next(task, out, stage, ret_begun, err);
+    if (state->n_students == known)
+        return join_race(task, out, stage, seconds, ret_begun, err);
     return race_begin_rung(task, out, stage, rung_s, ret_begun, err);
 }
 

@@ -393,6 +393,26 @@ static void a_job_that_refines_selects_again_from_what_was_learned(void **state)
     assert_true(after->replaced);
 }
 
+/* As many as can have two epochs; the slowest, which hurt least. */
+static void with_little_time_fewer_paths_race(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *taught = learned(s, 0.02);
+    stage_rate(&stage, "1.5e8");
+    STAGE_OK(run(synthesizer_join, taught, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    int learning = 0;
+    for (size_t i = 0; i < after->n_students; i++) {
+        learning += *after->students[i]->out == 0;
+        if (i > 0 && *after->students[i - 1]->out)
+            assert_string_equal(after->students[i]->out, "there is no time for it to learn");
+    }
+    assert_in_range(learning, 1, after->n_students - 1);
+    assert_non_null(stage_follow(&stage, "train", learning - 1));
+    assert_null(stage_follow(&stage, "train", learning));
+}
+
 static void lessons_that_failed_leave_the_others(void **state)
 {
     (void)state;
@@ -423,6 +443,7 @@ int main(void)
         TEST(paths_of_other_networks_learn_what_the_original_yields),
         TEST(whole_students_race_them_where_they_may),
         TEST(a_job_that_refines_selects_again_from_what_was_learned),
+        TEST(with_little_time_fewer_paths_race),
         TEST(lessons_that_failed_leave_the_others),
     };
     return cmocka_run_group_tests_name("blocks", tests, NULL, NULL);
