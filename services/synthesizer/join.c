@@ -105,7 +105,7 @@ static bool is_known_design(const job_state *state, const char *design)
 
 static bool is_affordable(const job_state *state, const struct graph *g, double us)
 {
-    const double bytes = SPACE_BYTES(graph_cost(g).parameters);
+    const double bytes = space_bytes(goal_small(state->spec), (double)graph_cost(g).parameters);
     return goal_affordable(state->spec, goal_cost(state->spec, us, bytes));
 }
 
@@ -123,7 +123,7 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
         return 0;
     if (rc == 0)
         rc = students_inherit(task, state, g, text, path->us, err);
-    if (rc == 0)
+    if (rc == 0 && !goal_small(state->spec)) /* small ones are built in several forms */
         rc = note_precisions(state->students[state->n_students - 1], path, err);
     if (rc < 0)
         return rc;
@@ -133,9 +133,15 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
                    : rc;
 }
 
-/* The most time that a path may take: a limit on it, or clearly less than the best so far. */
-static double most_us(const job_state *state)
+/* The most that a path may cost, in time or in bytes: a limit, or clearly less than the best so
+ * far.
+ */
+static double most_cost(const job_state *state)
 {
+    if (goal_small(state->spec))
+        return !goal_turned(state->spec) ? MOST_SHARE * race_best_cost(state)
+               : state->spec->max_bytes  ? (double)state->spec->max_bytes
+                                         : INFINITY;
     const Hone__V1__Timing *t = state_timing(state->baseline, "hone", NULL);
     double us = t ? t->p50_us : INFINITY;
     if (goal_turned(state->spec))
@@ -160,8 +166,8 @@ static int select_paths(struct work_task *task, job_state *state, const job_libr
     if (rc == 0)
         rc = message_load(task->store, state->scores, &hone__v1__scores__descriptor, &scores, err);
     if (rc == 0)
-        rc = paths_select(&parts, scores, library, most_us(state), MOST_PATHS, parts.arena, paths,
-                          &n, &found, err);
+        rc = paths_select(&parts, scores, library, goal_small(state->spec), most_cost(state),
+                          MOST_PATHS, parts.arena, paths, &n, &found, err);
     if (rc == 0)
         rc = state_decide(state, err,
                           "blocks: %d paths on the front of %d arcs (%s), %d of them promise most",

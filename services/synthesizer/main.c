@@ -14,6 +14,8 @@ int main(void)
         {.kind = "join", .handle = synthesizer_join, .version = 1},
         {.kind = "settle", .handle = synthesizer_settle, .version = 1},
         {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
+        {.kind = "tune", .handle = synthesizer_tune, .version = 1},
+        {.kind = "tuned", .handle = synthesizer_tuned, .version = 1, .memo = true},
         {.kind = "promote", .handle = synthesizer_promote, .version = 1},
     };
     const struct work_config config = {

@@ -16,6 +16,14 @@
 
 /* ---- selection ---- */
 
+/* What there is to choose from. */
+struct choice {
+    const struct library_parts *parts;
+    const struct arcs *arcs;
+    const struct select_front *front;
+    bool by_size;
+};
+
 static bool same_alternatives(const struct path *a, const struct path *b)
 {
     bool same = a->n == b->n;
@@ -32,14 +40,28 @@ static bool is_new(const struct path *path, const struct path *list, int n)
     return path->n > 0;
 }
 
-static int read_path(const struct arcs *arcs, const struct select_path *from, struct arena *arena,
+/* Of the original in its fastest precision, and with each alternative as fast as it can be. */
+static double fastest_us(const struct library_parts *parts, const struct path *path)
+{
+    const Hone__V1__Profile *profile = parts->profile;
+    double us = INFINITY;
+    for (size_t p = 0; p < profile->n_total_us; p++)
+        us = profile->total_us[p] > 0 ? fmin(us, profile->total_us[p]) : us;
+    for (int i = 0; i < path->n; i++)
+        us -= library_saving(parts, path->alternatives[i]->instead);
+    return isfinite(us) && us > 0 ? us : 0;
+}
+
+static int read_path(const struct choice *c, const struct select_path *from, struct arena *arena,
                      struct path *ret, struct err *err)
 {
-    *ret = (struct path){.us = from->cost + arcs->floor_us, .kl = from->score};
+    const struct arcs *arcs = c->arcs;
+    *ret = (struct path){.cost = from->cost + arcs->floor_us, .kl = from->score};
     int rc = arcs_path_alternatives(arcs, from, arena, &ret->alternatives, err);
     if (rc < 0)
         return rc;
     ret->n = rc;
+    ret->us = c->by_size ? fastest_us(c->parts, ret) : ret->cost;
     return arcs_path_choice(arcs, from, arena, &ret->kept, err);
 }
 
@@ -54,32 +76,36 @@ static int gentlest(const struct select_front *front, double most)
     return best;
 }
 
-static int pick(const struct arcs *arcs, const struct select_front *front, double most_us, int most,
-                struct arena *arena, struct path *ret, int *ret_n, struct err *err)
+static int pick(const struct choice *c, double most_cost, int most, struct arena *arena,
+                struct path *ret, int *ret_n, struct err *err)
 {
-    double limit = most_us - arcs->floor_us;
+    const struct select_front *front = c->front;
+    const double floor = c->arcs->floor_us;
+    double limit = most_cost - floor;
     *ret_n = 0;
     for (int level = 0; level < LEVELS && *ret_n < most; level++) {
         const int best = gentlest(front, limit);
         if (best < 0)
             break;
-        int rc = read_path(arcs, &front->paths[best], arena, &ret[*ret_n], err);
+        int rc = read_path(c, &front->paths[best], arena, &ret[*ret_n], err);
         if (rc < 0)
             return rc;
         *ret_n += is_new(&ret[*ret_n], ret, *ret_n);
-        limit = STEP * (front->paths[best].cost + arcs->floor_us) - arcs->floor_us;
+        limit = STEP * (front->paths[best].cost + floor) - floor;
     }
     return 0;
 }
 
 int paths_select(const struct library_parts *parts, const Hone__V1__Scores *scores,
-                 const job_library *library, double most_us, int most, struct arena *arena,
-                 struct path *ret, int *ret_n, struct paths_found *ret_found, struct err *err)
+                 const job_library *library, bool by_size, double most_cost, int most,
+                 struct arena *arena, struct path *ret, int *ret_n, struct paths_found *ret_found,
+                 struct err *err)
 {
     const struct select_options options = {.k = K_BEST, .max_score = -1};
     struct arcs arcs;
     struct select_front front;
-    int rc = arcs_build(parts->g, parts->profile, scores, library, arena, &arcs, err);
+    const struct choice c = {parts, &arcs, &front, by_size};
+    int rc = arcs_build(parts->g, parts->profile, scores, library, by_size, arena, &arcs, err);
     if (rc == 0)
         rc = select_front(&arcs.problem, &options, arena, &front, err);
     if (rc < 0)
@@ -91,7 +117,7 @@ int paths_select(const struct library_parts *parts, const Hone__V1__Scores *scor
     struct path *list = arena_alloc(arena, (size_t)most + 1, sizeof(*list));
     if (!list)
         return err_oom(err, "paths");
-    rc = pick(&arcs, &front, most_us, most, arena, list, ret_n, err);
+    rc = pick(&c, most_cost, most, arena, list, ret_n, err);
     if (rc == 0)
         memcpy(ret, list, (size_t)*ret_n * sizeof(*ret));
     return rc;

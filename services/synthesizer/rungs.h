@@ -28,6 +28,7 @@ struct rung_first {
 const struct rung_first *rungs_first(int enrolment, int way);
 /* Whether others are to be enrolled after so many enrolments, the last with so many students. */
 #define RUNGS_MOST_ENROLMENTS 2
+#define RUNGS_ENROL_AGAIN 5 /* students of the first enrolment: fewer had little time */
 bool rungs_enrol_again(int enrolments, int newcomers);
 /* Rungs that are done of RUNGS_MOST: those in which the first learned for the first time are one.
  */

@@ -102,7 +102,7 @@ static int on_step(void *ctx, int64_t done, int64_t total, struct err *err)
 
 static int set_options(struct lesson *l, struct imitation_options *ret, struct err *err)
 {
-    const struct recipe how = inputs_recipe(l->q->settings);
+    const struct recipe how = recipe_from_message(l->q->settings);
     struct train_options o;
     int rc = recipe_options(&how, l->task->threads, &o, err);
     if (rc < 0)

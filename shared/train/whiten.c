@@ -174,11 +174,10 @@ static int open_layer(struct whitening *h, const struct graph *g, struct err *er
     h->height = x->shape.dim[2];
     h->width = x->shape.dim[3];
     h->d = h->channels * h->w.kernel[0] * h->w.kernel[1];
-    if (h->d > MAX_PATCH || w->shape.dim[0] > 2 * h->d)
+    if (h->d > MAX_PATCH)
         return err_set(err, ERR_FAILED_PRECONDITION,
-                       "'%s' has %lld filters over patches of %lld numbers: whitening takes "
-                       "patches of at most %d, and two filters for each",
-                       h->node->name, (long long)w->shape.dim[0], (long long)h->d, MAX_PATCH);
+                       "'%s' reads patches of %lld numbers: whitening takes at most %d",
+                       h->node->name, (long long)h->d, MAX_PATCH);
     return 0;
 }
 
@@ -205,7 +204,9 @@ static int take_memory(struct whitening *h, struct err *err)
 static void set_weights(struct whitening *h, const struct graph *g)
 {
     struct tensor *t = graph_input_of(g, h->node, 1)->constant;
-    const int64_t filters = t->shape.dim[0], components = (filters + 1) / 2;
+    /* where there are more filters than directions the others stay as they began */
+    const int64_t most = 2 * h->d, filters = t->shape.dim[0] < most ? t->shape.dim[0] : most;
+    const int64_t components = (filters + 1) / 2;
     float *w = t->data;
     for (int64_t o = 0; o < components; o++) {
         double value;

@@ -120,14 +120,20 @@ static const char *chosen(const struct arc_choice *choice, const char *layer)
     return "none";
 }
 
-static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
+static void front_of_cost(struct fixture *f, bool by_size, struct arcs *arcs,
+                          struct select_front *front)
 {
     struct err err = {0};
-    if (arcs_build(f->g, &f->profile, &f->scores, NULL, f->arena, arcs, &err) < 0)
+    if (arcs_build(f->g, &f->profile, &f->scores, NULL, by_size, f->arena, arcs, &err) < 0)
         fail_msg("%s", err.message);
     struct select_options options = {.k = 1, .max_score = -1};
     assert_int_equal(select_front(&arcs->problem, &options, f->arena, front, &err), 0);
     assert_true(front->n_paths > 0);
+}
+
+static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
+{
+    front_of_cost(f, false, arcs, front);
 }
 
 static void the_fastest_path_is_int8_throughout_and_costs_its_layers_and_both_ends(void **state)
@@ -214,7 +220,7 @@ static void a_layer_without_a_time_is_an_error_that_names_it(void **state)
     f.layer[2].us = unknown;
     struct arcs arcs;
     struct err err = {0};
-    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, NULL, f.arena, &arcs, &err),
+    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, NULL, false, f.arena, &arcs, &err),
                      -ERR_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "layer c "));
     fixture_end(&f);
@@ -246,7 +252,7 @@ struct with_library {
     struct select_front front;
 };
 
-static void with_library_make(struct with_library *w, int k)
+static void with_library_make(struct with_library *w, int k, bool by_size)
 {
     static double us[] = {9, 3.5}, kl[] = {0.005, 0.012}, nothing[] = {0.09, 0.09}, free[] = {1, 1};
     fixture_make(&w->f);
@@ -254,6 +260,7 @@ static void with_library_make(struct with_library *w, int k)
     w->arcs[0] = alternative("identity", "ra_out", "sum_out", NULL, nothing);
     w->arcs[1] = alternative("conv", "ra_out", "sum_out", us, kl);
     w->arcs[2] = alternative("free", "x", "ry_out", free, free);
+    w->arcs[1].parameters = 10;
     w->arcs[2].out = (char *)"it is not faster";
     for (int i = 0; i < 3; i++)
         w->list[i] = &w->arcs[i];
@@ -263,8 +270,8 @@ static void with_library_make(struct with_library *w, int k)
     w->library.n_arcs = 3;
     struct err err = {0};
     const struct select_options options = {.k = k, .max_score = -1};
-    if (arcs_build(w->f.g, &w->f.profile, &w->f.scores, &w->library, w->f.arena, &w->built, &err) <
-        0)
+    if (arcs_build(w->f.g, &w->f.profile, &w->f.scores, &w->library, by_size, w->f.arena, &w->built,
+                   &err) < 0)
         fail_msg("%s", err.message);
     assert_int_equal(select_front(&w->built.problem, &options, w->f.arena, &w->front, &err), 0);
 }
@@ -287,7 +294,7 @@ static void alternatives_compete_with_what_they_replace_in_every_precision(void 
     (void)state;
     struct with_library w = {0};
     double cost;
-    with_library_make(&w, 1);
+    with_library_make(&w, 1, false);
     assert_null(best_within(&w, 0, &cost)); /* nothing may be lost */
     assert_true(fabs(cost - 30) < 1e-9);
     const struct arc_choice *a = best_within(&w, 0.005, &cost); /* in fp32 */
@@ -303,11 +310,26 @@ static void alternatives_compete_with_what_they_replace_in_every_precision(void 
     fixture_end(&w.f);
 }
 
+/* Where bytes count, those of its parameters. */
+static void alternatives_have_bytes(void **state)
+{
+    (void)state;
+    struct with_library w = {0};
+    double bytes;
+    with_library_make(&w, 1, true);
+    best_within(&w, 0, &bytes);
+    assert_true(fabs(bytes - 3 * 3.4 * 4 * 4 * 9) < 1e-6);
+    const struct arc_choice *a = best_within(&w, 0.005, &bytes); /* in fp32: 10 parameters */
+    assert_ptr_equal(a->instead, &w.arcs[1]);
+    assert_true(fabs(bytes - (3.4 * 4 * 4 * 9 + 3.4 * 10)) < 1e-6);
+    fixture_end(&w.f);
+}
+
 static void a_path_names_the_layers_that_it_keeps(void **state)
 {
     (void)state;
     struct with_library w = {0};
-    with_library_make(&w, 4);
+    with_library_make(&w, 4, false);
     for (int i = 0; i < w.front.n_paths; i++) {
         const struct arc_choice **found;
         struct arc_choice kept;
@@ -357,7 +379,7 @@ static void structure_and_precision_are_selected_together_as_by_brute_force(void
     (void)state;
     static struct every every;
     struct with_library w = {0};
-    with_library_make(&w, 3);
+    with_library_make(&w, 3, false);
     every.problem = &w.built.problem;
     walk(&every, w.built.problem.source, 0, 0);
     assert_true(w.front.exact && every.n > 10);
@@ -367,6 +389,53 @@ static void structure_and_precision_are_selected_together_as_by_brute_force(void
         assert_true(fabs(cost - cheapest(&every, limit)) < 1e-9);
     }
     fixture_end(&w.f);
+}
+
+/* Of every mix of fp32, int8 and int4: the fewest bytes within the limit. */
+static double least_bytes(Hone__V1__Scores__Score *const *scores, double limit)
+{
+    double least = INFINITY;
+    for (int code = 0; code < 27; code++) {
+        double bytes = 0, kl = 0;
+        for (int i = 0, rest = code; i < 3; i++, rest /= 3) {
+            const Hone__V1__Scores__Score *s = scores[rest % 3 == 2 ? 3 + i : i];
+            bytes += rest % 3 ? s->bytes : 3.4 * 4 * 4 * 9;
+            kl += rest % 3 ? s->kl : 0;
+        }
+        if (kl <= limit + 1e-12)
+            least = fmin(least, bytes);
+    }
+    return least;
+}
+
+static void where_small_is_wanted_bytes_are_the_cost_and_bits_the_choice(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    Hone__V1__Scores__Score few[3], *all[6];
+    fixture_make(&f);
+    for (int i = 0; i < 3; i++) {
+        f.score[i].bytes = 150;
+        few[i] = f.score[i];
+        few[i].precision = (char *)"int4";
+        few[i].bytes = 60 + 7 * i;
+        few[i].kl = 0.1 * (3 - i);
+        all[i] = &f.score[i];
+        all[3 + i] = &few[i];
+    }
+    f.scores.scores = all;
+    f.scores.n_scores = 6;
+    struct arcs arcs;
+    struct select_front front;
+    front_of_cost(&f, true, &arcs, &front);
+    assert_true(arcs.exact && arcs.floor_us == 0);
+    assert_true(fabs(front.paths[0].cost - (60 + 67 + 74)) < 1e-9);
+    for (double limit = 0; limit < 0.7; limit += 0.01) {
+        int best;
+        assert_int_equal(select_best(&front, limit + 1e-12, 1, &best), 1);
+        assert_true(fabs(front.paths[best].cost - least_bytes(all, limit)) < 1e-9);
+    }
+    fixture_end(&f);
 }
 
 static void the_distance_of_two_choices_counts_layers_that_differ(void **state)
@@ -389,8 +458,10 @@ int main(void)
         cmocka_unit_test(a_layer_that_cannot_run_in_int8_is_never_chosen_for_it),
         cmocka_unit_test(a_layer_without_a_time_is_an_error_that_names_it),
         cmocka_unit_test(alternatives_compete_with_what_they_replace_in_every_precision),
+        cmocka_unit_test(alternatives_have_bytes),
         cmocka_unit_test(a_path_names_the_layers_that_it_keeps),
         cmocka_unit_test(structure_and_precision_are_selected_together_as_by_brute_force),
+        cmocka_unit_test(where_small_is_wanted_bytes_are_the_cost_and_bits_the_choice),
         cmocka_unit_test(the_distance_of_two_choices_counts_layers_that_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,8 +93,8 @@ static void rungs_are_counted_from_the_first_of_all(void **state)
     assert_int_equal(rungs_done(2, 2), 1);
     assert_int_equal(rungs_done(4, 2), 3);
     assert_int_equal(rungs_done(1, 0), 1); /* those of a job before, trained on */
-    assert_true(rungs_enrol_again(1, 8));
-    assert_false(rungs_enrol_again(1, 5)); /* so little time that few began */
+    assert_true(rungs_enrol_again(1, RUNGS_ENROL_AGAIN));
+    assert_false(rungs_enrol_again(1, RUNGS_ENROL_AGAIN - 1)); /* so little time that few began */
     assert_false(rungs_enrol_again(2, 8));
 }
 

@@ -558,6 +558,9 @@ static void how_students_are_trained(void **state)
     assert_null(train->teacher_preprocess);
     assert_true(got->reinit);
     assert_true(got->zero_residual);
+    assert_true(got->identity);
+    assert_true(got->whiten);
+    assert_int_equal(got->lookahead, 5);
     assert_int_equal(got->seed, 7);
     assert_int_equal(got->views, 12);
     assert_int_equal(got->evaluate, -1);
@@ -577,11 +580,8 @@ static void few_samples_are_learned_in_small_batches(void **state)
         uint64_t n_train;
         uint32_t batch;
         double rate;
-    } cases[] = {{50000, 128, 0.1},
-                 {12800, 128, 0.1},
-                 {12799, 64, 0.05},
-                 {5000, 32, 0.025},
-                 {400, 16, 0.0125}};
+    } cases[] = {
+        {50000, 64, 0.2}, {6400, 64, 0.2}, {6399, 32, 0.1}, {3199, 16, 0.05}, {400, 16, 0.05}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
         s->data->n_train = cases[i].n_train;
