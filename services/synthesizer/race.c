@@ -312,7 +312,7 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
     double rate = 0;
     int rc = list && epoch_s ? race_rate(task, &rate, err) : err_oom(err, "students");
     if (rc == 0)
-        rc = students_ends(task, state, &ends, err);
+        rc = students_reads(task, state, &ends, err);
     if (rc < 0)
         return rc;
     const size_t n = list_learning(state, list);
