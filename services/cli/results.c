@@ -101,6 +101,12 @@ static bool wants_throughput(yyjson_val *root)
     return strcmp(text_of(yyjson_obj_get(root, "limit"), "objective"), "throughput") == 0;
 }
 
+/* Whether a bound decides, and not the point estimate. */
+static bool proves(yyjson_val *root)
+{
+    return yyjson_get_num(yyjson_obj_get(yyjson_obj_get(root, "limit"), "confidence")) > 0.5;
+}
+
 static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *network, bool chosen)
 {
     char size[32] = "-";
@@ -118,7 +124,8 @@ static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *netwo
     speedup_cell(out, network, "speedup_int8", yyjson_obj_get(root, "plain_int8"));
     cell(out, network, "value", 100, 9, 2, " %");
     cell(out, network, "drop_points", 1, 7, 2, "");
-    cell(out, network, "drop_upper95_points", 1, 7, 2, "");
+    const bool judged = proves(root) && yyjson_obj_get(network, "drop_bound_points");
+    cell(out, network, judged ? "drop_bound_points" : "drop_upper95_points", 1, 7, 2, "");
     fprintf(out, " %10s\n", size);
 }
 
@@ -141,6 +148,9 @@ void results_print(const struct results *results, FILE *out)
 {
     yyjson_val *root = results->root, *base = yyjson_obj_get(root, "baseline"), *one;
     const char *chosen = text_of(root, "chosen"), *metric = text_of(base, "metric");
+    yyjson_val *limit = yyjson_obj_get(root, "limit"), *all = yyjson_obj_get(root, "results");
+    const double percent =
+        proves(root) ? 100 * yyjson_get_num(yyjson_obj_get(limit, "confidence")) : 95;
     size_t i, n;
     if (*text_of(root, "verdict"))
         fprintf(out, "%s\n\n", text_of(root, "verdict"));
@@ -154,7 +164,8 @@ void results_print(const struct results *results, FILE *out)
         row(out, root, text_of(one, "name"), one, strcmp(text_of(one, "name"), chosen) == 0);
     fprintf(out,
             "\n  drop: points below the original; at most: upper end of the paired one-sided "
-            "95 %% interval;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",
+            "%g %% interval%s;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",
+            percent, yyjson_arr_size(all) > 1 && proves(root) ? ", judged together" : "",
             yyjson_get_num(yyjson_obj_get(base, "threads")),
             yyjson_get_num(yyjson_obj_get(base, "batch")),
             text_of(yyjson_obj_get(root, "hardware"), "cpu"),

@@ -281,30 +281,6 @@ static int export(struct build *b, struct graph **ret, struct err *err)
 
 /* ---- scoring ---- */
 
-/* Without labels the original is right by definition. */
-static int add_drop(const struct logits *original, const float *logits, const int32_t *labels,
-                    Hone__V1__Accuracy *accuracy, struct err *err)
-{
-    const int64_t n = original->n, width = original->width;
-    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
-    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
-    if (!was || !is)
-        return err_oom(err, "a score");
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t old_top = infer_top(original->rows + i * width, width);
-        const int64_t truth = labels ? labels[i] : old_top;
-        was[i] = old_top == truth;
-        is[i] = infer_top(logits + i * width, width) == truth;
-    }
-    struct paired_drop drop;
-    infer_paired_drop(was, is, n, &drop);
-    accuracy->drop_points = drop.points;
-    accuracy->drop_upper95_points = drop.upper95_points;
-    accuracy->worse = (uint64_t)drop.worse;
-    accuracy->better = (uint64_t)drop.better;
-    return 0;
-}
-
 static int add_accuracy(struct build *b, const struct logits *original, const float *logits,
                         const int32_t *labels, struct err *err)
 {
@@ -323,9 +299,13 @@ static int add_accuracy(struct build *b, const struct logits *original, const fl
     a->agreement = m.agreement;
     a->n = (uint64_t)original->n;
     char name[HASH_HEX_BYTES];
-    rc = add_drop(original, logits, labels, a, err);
-    if (rc == 0)
-        rc = logits_write(b->task->store, logits, original->n, original->width, name, err);
+    struct paired_drop drop;
+    infer_paired_drop(logits, original->rows, labels, original->n, original->width, &drop);
+    a->drop_points = drop.points;
+    a->drop_upper95_points = drop.upper95_points;
+    a->worse = (uint64_t)drop.worse;
+    a->better = (uint64_t)drop.better;
+    rc = logits_write(b->task->store, logits, original->n, original->width, name, err);
     if (rc == 0)
         rc = message_set(&a->predictions, name, err);
     if (rc == 0)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -16,9 +17,8 @@
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define TUNE_SHARE 0.2        /* of the time for training, at each rung: for few bits (tune.c) */
 #define MOST_BUILT 3
-#define MOST_BITS                                                                                  \
-    5 /* of the weights of students that are to be small; the fewest: STUDENT_BITS                 \
-       */
+#define MOST_BITS 5       /* of students that are to be small; the fewest: STUDENT_BITS */
+#define MOST_FINALS 3     /* that are judged together */
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
@@ -148,7 +148,7 @@ double race_error_limit(const job_state *state)
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
     return original_error(state) + state->spec->max_drop / 100 -
-           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
+           goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
@@ -316,7 +316,7 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
         return rc;
     const size_t n = list_learning(state, list);
     for (size_t i = 0; i < n; i++)
-        epoch_s[i] = students_epoch_s(state, list[i], rate);
+        epoch_s[i] = students_epoch_s(state, list[i], rate) + ablate_teacher_s(state, rate);
     const int epochs = rungs_epochs(seconds, epoch_s, (int)n);
     *ret_begun = epochs > 0;
     if (epochs == 0)

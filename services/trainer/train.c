@@ -295,22 +295,14 @@ static int run(struct training *t, struct err *err)
 /* ---- after ---- */
 
 /* Against a judge that is right by definition. */
-static int add_drop(Hone__V1__Accuracy *accuracy, struct err *err)
+static void add_drop(Hone__V1__Accuracy *accuracy)
 {
-    const int64_t n = (int64_t)accuracy->n, right = llround(accuracy->value * (double)n);
-    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
-    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
-    if (!was || !is)
-        return err_oom(err, "a score");
-    memset(was, 1, (size_t)n);
-    memset(is, 1, (size_t)right);
-    struct paired_drop drop;
-    infer_paired_drop(was, is, n, &drop);
+    const int64_t n = (int64_t)accuracy->n;
+    const int64_t worse = n - llround(accuracy->value * (double)n);
     accuracy->agreement = accuracy->value;
-    accuracy->drop_points = drop.points;
-    accuracy->drop_upper95_points = drop.upper95_points;
-    accuracy->worse = (uint64_t)drop.worse;
-    return 0;
+    accuracy->drop_points = n > 0 ? 100 * (double)worse / (double)n : 0;
+    accuracy->drop_upper95_points = infer_drop_bound(worse, 0, n, 0.05);
+    accuracy->worse = (uint64_t)worse;
 }
 
 static int add_accuracy(const struct training *t, Hone__V1__Network *network, struct err *err)
@@ -325,8 +317,9 @@ static int add_accuracy(const struct training *t, Hone__V1__Network *network, st
     accuracy.engine = (char *)"hone";
     accuracy.value = value;
     accuracy.n = (uint64_t)dataset_count(t->ds, PART_SEARCH);
-    int rc = r->metric == JUDGE_AGREEMENT ? add_drop(&accuracy, err) : 0;
-    return rc == 0 ? state_add_accuracy(network, &accuracy, err) : rc;
+    if (r->metric == JUDGE_AGREEMENT)
+        add_drop(&accuracy);
+    return state_add_accuracy(network, &accuracy, err);
 }
 
 static int give_network(struct training *t, Hone__V1__Network *network, struct err *err)
@@ -406,6 +399,10 @@ static int give(struct training *t, struct work_output *out, struct err *err)
         rc = give_checkpoint(t, result, err);
     if (rc == 0)
         rc = message_set(&result->teacher_cache, t->cache, err);
+    if (rc == 0) {
+        result->asked = message_clone(t->q, err);
+        rc = result->asked ? 0 : -ERR_RESOURCE_EXHAUSTED;
+    }
     if (rc == 0)
         rc = message_set(&result->precision, precision_name(t->result.precision), err);
     return rc == 0 ? work_result(out, &result->base, err) : rc;
@@ -417,7 +414,7 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
     int rc = work_payload(task, &hone__v1__train_task__descriptor, (ProtobufCMessage **)&t.q, err);
     if (rc < 0)
         return rc;
-    t.how = inputs_recipe(t.q->settings);
+    t.how = recipe_from_message(t.q->settings);
     rc = name_files(&t, err);
     if (rc == 0)
         rc = set_options(&t, err);

@@ -48,15 +48,27 @@ double goal_confidence(const Hone__V1__JobSpec *spec)
     return spec->confidence > 0 ? spec->confidence : USUAL_CONFIDENCE;
 }
 
-double goal_deviations(const Hone__V1__JobSpec *spec)
+/* Of [0.5, 1). */
+static double quantile(double confidence)
 {
-    double low = 0, high = 9; /* of [0.5, 1) */
+    double low = 0, high = 9;
     for (int i = 0; i < 60; i++) {
         const double middle = (low + high) / 2;
-        const bool below = 0.5 * erfc(-middle / sqrt(2)) < goal_confidence(spec);
+        const bool below = 0.5 * erfc(-middle / sqrt(2)) < confidence;
         *(below ? &low : &high) = middle;
     }
     return low;
+}
+
+double goal_deviations(const Hone__V1__JobSpec *spec)
+{
+    return quantile(goal_confidence(spec));
+}
+
+double goal_deviations_among(const Hone__V1__JobSpec *spec, int finals)
+{
+    const double confidence = goal_confidence(spec);
+    return confidence > 0.5 ? quantile(1 - (1 - confidence) / finals) : quantile(confidence);
 }
 
 double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95)
