@@ -210,12 +210,12 @@ static val *add_network(doc *d, val *array, const job_network *network)
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
     yyjson_mut_obj_add_strcpy(d, o, "sha256", network->artifact);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
+    yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     if (network->packed_bytes) {
         yyjson_mut_obj_add_strcpy(d, o, "packed_sha256", network->packed);
         yyjson_mut_obj_add_uint(d, o, "packed_bytes", network->packed_bytes);
     }
-    yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
-    yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     report_number(d, o, "predicted_us", network->predicted_us, 2);
