@@ -285,6 +285,35 @@ static int train_again(struct retraining *t, const char *student, int index, yyj
     return rc < 0 ? rc : add_accuracy(&a, subject, err);
 }
 
+/* The network that the student was built as last. */
+static struct reproduced *built_last(struct reproduce *r, yyjson_val *student)
+{
+    const char *design = manifest_text(student, "design"), *hash = "";
+    size_t i, n;
+    yyjson_val *entry;
+    yyjson_arr_foreach(yyjson_obj_get(r->manifest.root, "networks"), i, n, entry)
+    {
+        if (strcmp(manifest_text(entry, "design"), design) == 0)
+            hash = manifest_text(entry, "sha256");
+    }
+    for (int k = 1; k < r->n; k++)
+        if (*hash && strcmp(manifest_text(r->networks[k].entry, "sha256"), hash) == 0)
+            return &r->networks[k];
+    return NULL;
+}
+
+/* From the weights that it was built from, where they came out again. */
+static int build_again(struct retraining *t, yyjson_val *student, struct err *err)
+{
+    const struct known *known = find(t, manifest_text(student, "built_sha256"));
+    _cleanup_(graph_freep) struct graph *parent = NULL;
+    struct reproduced *network = built_last(t->r, student);
+    if (!known || !network)
+        return 0;
+    int rc = onnx_read_bytes(known->onnx, known->bytes, NULL, NULL, &parent, err);
+    return rc < 0 ? rc : reproduce_build(t->r, network, parent, NULL, err);
+}
+
 static int train_student(struct retraining *t, yyjson_val *student, struct err *err)
 {
     size_t i, n;
@@ -295,7 +324,7 @@ static int train_student(struct retraining *t, yyjson_val *student, struct err *
         if (rc == 0)
             rc = train_again(t, manifest_text(student, "name"), (int)i, rung, err);
     }
-    return rc;
+    return rc < 0 ? rc : build_again(t, student, err);
 }
 
 int reproduce_training(struct reproduce *r, struct err *err)
