@@ -305,6 +305,10 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
         strbuf_add(out, " --space ");
         report_escaped(out, r->asked->space);
     }
+    if (*s->spec->without) {
+        strbuf_add(out, " --without ");
+        report_escaped(out, s->spec->without);
+    }
     if (s->taken) /* what it refines had limits of its own */
         strbuf_add(out, "\nhone refine JOB");
     add_limits(s->spec, out);

@@ -286,6 +286,8 @@ static void add_settings(doc *d, val *root, const struct report *r)
     yyjson_mut_obj_add_uint(d, s, "threads", spec->threads);
     yyjson_mut_obj_add_uint(d, s, "batch", spec->batch);
     yyjson_mut_obj_add_int(d, s, "weight_bits", build_weight_bits(r->state));
+    if (*spec->without)
+        yyjson_mut_obj_add_strcpy(d, s, "without", spec->without);
     report_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);
 }
 

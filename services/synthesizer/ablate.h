@@ -12,6 +12,10 @@
 void ablate_training(const job_state *state, const job_student *student,
                      Hone__V1__TrainTask *train);
 
+/* What that adds to each epoch, in seconds: what the teacher answers anew. mac_per_s: of training,
+ * as race_rate has it. */
+double ablate_teacher_s(const job_state *state, double mac_per_s);
+
 #define ABLATE_DRAWN 4
 /* Instead of space_enrol: as many students, or fewer, between the two costs; each as likely. */
 int ablate_enrol(const job_state *state, const struct space *space, double most_cost,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/ablate.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -287,7 +288,7 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
         return rc;
     const size_t n = list_learning(state, list);
     for (size_t i = 0; i < n; i++)
-        epoch_s[i] = students_epoch_s(state, list[i], rate);
+        epoch_s[i] = students_epoch_s(state, list[i], rate) + ablate_teacher_s(state, rate);
     const int epochs = rungs_epochs(seconds, epoch_s, (int)n);
     *ret_begun = epochs > 0;
     if (epochs == 0)

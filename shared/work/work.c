@@ -207,14 +207,25 @@ static void pause_ms(int64_t ms)
         clock_sleep_ms(50);
 }
 
+/* How many threads there are, for those who ask this queue for something. */
+static int announce(struct work *work, struct err *err)
+{
+    char text[16];
+    snprintf(text, sizeof(text), "%d", work->threads);
+    return queue_table_put(work->queue, WORK_THREADS, work->queue_name, text, err);
+}
+
 static void claim_and_handle(struct work *work)
 {
     int64_t pause = 100;
-    bool away = false;
+    bool away = false, announced = false;
     while (!atomic_load(&work_stopping)) {
         struct err err = {0};
         _cleanup_(task_freep) struct task *task = NULL;
-        int r = queue_claim(work->queue, &work->queue_name, 1, work->name, work->lease_ms,
+        int r = announced ? 0 : announce(work, &err);
+        announced |= r == 0;
+        if (r == 0)
+            r = queue_claim(work->queue, &work->queue_name, 1, work->name, work->lease_ms,
                             CLAIM_WAIT_MS, &task, &err);
         if (r < 0) {
             if (!away)

@@ -59,6 +59,10 @@ struct work_config {
     int n_kinds;
     void *ctx;
 };
+/* The shared table (queue_table_get) in which workers note, under the name of their queue, how many
+ * threads their handlers may use. */
+#define WORK_THREADS "threads"
+
 /* Runs until SIGTERM or SIGINT. Returns the process's exit code. The environment says:
  *
  *     HONE_REDIS       the queue: unix:/PATH or redis://[:password@]HOST:PORT (needed)

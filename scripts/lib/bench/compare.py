@@ -1,6 +1,8 @@
 """A job's result beside its peers on the original, in one run on the same inputs."""
+import filecmp
 import json
 import os
+import tempfile
 
 import numpy as np
 
@@ -90,9 +92,19 @@ def throughput(subject, args):
 
 
 def size(subject, _):
-    """Files as they lie on the disk."""
-    files = {"original": os.path.getsize(subject.model), "result": os.path.getsize(subject.result)}
-    return {"file_bytes": files, "bytes": files["original"] / files["result"]}
+    """Files as they lie on the disk; of a packed one that it is the result, bit for bit."""
+    files = {"original": os.path.getsize(subject.model), "model.onnx":
+             os.path.getsize(subject.result)}
+    packed = os.path.splitext(subject.result)[0] + ".hone"
+    if os.path.exists(packed):
+        files["model.hone"] = os.path.getsize(packed)
+        with tempfile.TemporaryDirectory() as folder:
+            unpacked = os.path.join(folder, "unpacked.onnx")
+            engines.hone("unpack", packed, "--out", unpacked)
+            if not filecmp.cmp(unpacked, subject.result, shallow=False):
+                raise ValueError(f"{packed} does not decode to {subject.result}")
+    result = files.get("model.hone", files["model.onnx"])
+    return {"file_bytes": files, "bytes": files["original"] / result}
 
 
 def versions(runs):

@@ -9,6 +9,7 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.environ["HONE_TOP"], "scripts/lib/bench"))
+import ablations  # noqa: E402
 import headline  # noqa: E402
 import table  # noqa: E402
 from cases import CASES, Goal  # noqa: E402
@@ -144,6 +145,35 @@ def every_case_names_what_there_is_to_compare(_):
         assert all(g.figure in table.AGAINST and g.aim > g.reach for g in case.goals), name
 
 
+def ablated(variant, seed, speedup, accuracies):
+    """The row of a job whose students came to these accuracies; the fastest was chosen."""
+    students = [{"name": f"student-{i}", "rungs": [{"accuracy": a / 2}, {"accuracy": a}]}
+                for i, a in enumerate(accuracies)]
+    chosen = {"file": "model.onnx", "speedup_fp32": speedup, "value": 0.92, "drop_points": 0.8,
+              "drop_upper95_points": 0.95, "name": "student-0"}
+    result = {"verdict": "", "chosen": "student-0", "results": [chosen], "hardware": {"cpu": "C"},
+              "baseline": {"metric": "top1", "value": 0.93},
+              "students": [*students, {"name": "student-9", "rungs": []}]}
+    taken = {"result": result, "job_seconds": 1799, "first_verified_seconds": 60}
+    return {**ablations.row_of(variant, seed, taken), "model": "net.onnx",
+            "options": ["--budget", "30m"]}
+
+
+def ablations_stand_beside_the_whole(scratch):
+    for seed, speedup in ((1, 8), (2, 10), (3, 9)):
+        write(scratch, f"all-seed{seed}", ablated("all", seed, speedup, (0.91, 0.915)))
+    write(scratch, "random-seed1", ablated("random", 1, 6, (0.88,)))
+    write(scratch, "no-students-seed1", ablated("no-students", 1, 2, ()))
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        ablations.show(scratch.folder)
+    lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
+    assert "all 1 2 3 9.00x (8.00 to 10.00)" in lines[4], lines
+    assert "91.50 % (91.50 to 91.50)" in lines[4], lines
+    assert lines[5].startswith("random 1 6.00x 92.00 % 0.95 1 88.00 %"), lines
+    assert lines[6].startswith("no-students 1 2.00x 92.00 % 0.95 0 -"), lines
+
+
 TESTS = (
     a_job_is_submitted_once_and_its_result_fetched,
     a_job_that_was_left_is_attached_to_again,
@@ -155,6 +185,7 @@ TESTS = (
     the_table_has_all_seeds_of_a_case_in_a_row,
     jobs_with_other_options_stand_by_themselves,
     every_case_names_what_there_is_to_compare,
+    ablations_stand_beside_the_whole,
 )
 
 

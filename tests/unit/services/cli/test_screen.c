@@ -199,6 +199,19 @@ static void a_student_that_was_not_proved_is_shown_without_a_drop(void **state)
     free(s.text);
 }
 
+static void where_throughput_is_wanted_the_best_is_shown_by_it(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(&s.screen,
+                 "{\"type\":\"best\",\"name\":\"int8\",\"p50_us\":512.4,\"images_per_s\":124902,"
+                 "\"speedup_fp32\":2.13,\"metric\":\"top1\",\"value\":0.9385,\"part\":\"search\"}");
+    end(&s);
+    assert_shown(&s, "int8: 124902 images/s, 2.13x the original, top1 93.85 % (search part)\n");
+    free(s.text);
+}
+
 static void a_result_of_a_job_that_goes_on_is_shown(void **state)
 {
     (void)state;
@@ -379,6 +392,7 @@ int main(void)
         cmocka_unit_test(more_stages_than_places_do_no_harm),
         cmocka_unit_test(the_best_so_far_stays_in_sight),
         cmocka_unit_test(a_student_that_was_not_proved_is_shown_without_a_drop),
+        cmocka_unit_test(where_throughput_is_wanted_the_best_is_shown_by_it),
         cmocka_unit_test(a_result_of_a_job_that_goes_on_is_shown),
         cmocka_unit_test(an_event_of_a_type_not_known_is_shown_as_it_stands),
         cmocka_unit_test(what_was_reused_is_named),

@@ -60,6 +60,46 @@ static void figures_on_the_page_are_those_that_were_measured(void **state)
                      "<td class=left>50.0 &micro;s");
 }
 
+static void where_throughput_is_wanted_it_is_said(void **state)
+{
+    (void)state;
+    struct example *e = make_example();
+    _cleanup_(freep) char *usual = text_of(report_html, &e->report);
+    assert_has(usual, "<th>90th percentile");
+    assert_has_not(usual, "images/s");
+    e->spec.objective = HONE__V1__OBJECTIVE__THROUGHPUT;
+    _cleanup_(freep) char *html = text_of(report_html, &e->report);
+    assert_well_formed(html);
+    assert_has(html, "<th>images/s");
+    assert_has(html, "<td>25000</td>");
+    assert_has(html, "--objective throughput");
+}
+
+static void how_to_reproduce_has_all_limits_and_what_was_left_out(void **state)
+{
+    (void)state;
+    static char race[] = "race";
+    struct example *e = make_example();
+    e->spec.max_us = 200;
+    e->spec.max_bytes = 4096;
+    e->spec.max_drop = 100;
+    _cleanup_(freep) char *turned = text_of(report_html, &e->report);
+    assert_has(turned, " --max-latency 200us --max-bytes 4096</pre>");
+    e->spec.max_drop = 0;
+    e->spec.confidence = 0.5;
+    e->spec.without = race;
+    _cleanup_(freep) char *html = text_of(report_html, &e->report);
+    assert_has(html, " --without race --max-latency 200us --max-bytes 4096 --max-drop 0 "
+                     "--confidence 50</pre>");
+    yyjson_doc *doc = json_of(report_result_json, &e->report);
+    number_is(doc, "/limit/confidence", 0.5);
+    number_is(doc, "/limit/max_us", 200);
+    yyjson_doc_free(doc);
+    doc = json_of(report_manifest_json, &e->report);
+    assert_string_equal(yyjson_get_str(at(doc, "/settings/without")), "race");
+    yyjson_doc_free(doc);
+}
+
 static void a_job_without_gain_has_a_page_too(void **state)
 {
     (void)state;
@@ -278,6 +318,8 @@ int main(void)
         cmocka_unit_test(bytes_that_are_no_text_do_not_reach_the_page),
         cmocka_unit_test(the_command_quotes_as_a_shell_does),
         cmocka_unit_test(figures_on_the_page_are_those_that_were_measured),
+        cmocka_unit_test(where_throughput_is_wanted_it_is_said),
+        cmocka_unit_test(how_to_reproduce_has_all_limits_and_what_was_left_out),
         cmocka_unit_test(a_job_without_gain_has_a_page_too),
         cmocka_unit_test(a_page_without_a_single_measurement_is_still_one),
         cmocka_unit_test(result_json_has_the_figures),

@@ -152,6 +152,24 @@ static void precision_alone_ends_the_job(void **state)
     assert_non_null(strstr(text, "\"final\": true"));
 }
 
+static void the_verdict_of_throughput_is_in_images_a_second(void **state)
+{
+    (void)state;
+    begin_with("precision", 0);
+    first_results();
+    job->spec->objective = HONE__V1__OBJECTIVE__THROUGHPUT;
+    job->spec->batch = 64;
+    job->spec->threads = 2;
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    /* 64 of them in 40 and in 100 us */
+    assert_non_null(
+        strstr(result->verdict, "(1600000 images/s instead of 640000, batch 64, 2 threads)"));
+    assert_non_null(strstr(stage_event(&stage, "best"), "\"images_per_s\":1600000"));
+}
+
 static void a_job_that_may_change_more_keeps_its_result_and_goes_on(void **state)
 {
     (void)state;
@@ -485,6 +503,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(precision_alone_ends_the_job),
+        TEST(the_verdict_of_throughput_is_in_images_a_second),
         TEST(a_job_that_may_change_more_keeps_its_result_and_goes_on),
         TEST(the_redesign_is_told_what_may_change),
         TEST(a_budget_that_is_over_ends_the_job),

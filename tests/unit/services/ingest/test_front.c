@@ -182,6 +182,10 @@ static void throughput_is_that_of_all_processors_in_large_batches(void **state)
     _cleanup_(rpc_message_freep) Hone__V1__JobSpec *usual = completed("A1", &spec);
     assert_int_equal(usual->threads, pool_cpus());
     assert_int_equal(usual->batch, 64);
+    _cleanup_(queue_closep) struct queue *q = own_queue();
+    assert_int_equal(queue_table_put(q, WORK_THREADS, "profiler:cpu:test", "48", NULL), 0);
+    _cleanup_(rpc_message_freep) Hone__V1__JobSpec *of_target = completed("A3", &spec);
+    assert_int_equal(of_target->threads, 48);
     spec.threads = 3;
     spec.batch = 5;
     _cleanup_(rpc_message_freep) Hone__V1__JobSpec *given = completed("A2", &spec);

@@ -70,6 +70,22 @@ static void without_a_cache_no_answer_is_given_twice(void **state)
     assert_true(make("cache", "student-2")->settings.seed != seed);
 }
 
+/* Equal budgets buy fewer epochs then. */
+static void answers_that_are_not_kept_cost_time(void **state)
+{
+    (void)state;
+    Hone__V1__DataInfo data = HONE__V1__DATA_INFO__INIT;
+    job_network original = HONE__V1__NETWORK__INIT;
+    struct job *j = make("cache", "student-1");
+    j->state.data = &data;
+    j->state.baseline = &original;
+    data.n_train = 1000;
+    original.macs = 5000000;
+    assert_true(fabs(ablate_teacher_s(&j->state, 1e9) - 2) < 1e-9);
+    j->spec.without = (char *)"teacher";
+    assert_true(ablate_teacher_s(&j->state, 1e9) == 0);
+}
+
 enum { STUDENTS = 40 };
 
 static void how_often(uint64_t seeds, int n, double most, double least, int hits[STUDENTS])
@@ -115,6 +131,7 @@ int main(void)
         cmocka_unit_test(usually_nothing_is_left_out),
         cmocka_unit_test(students_may_learn_from_labels_alone),
         cmocka_unit_test(without_a_cache_no_answer_is_given_twice),
+        cmocka_unit_test(answers_that_are_not_kept_cost_time),
         cmocka_unit_test(all_students_between_the_costs_are_as_likely),
         cmocka_unit_test(where_there_are_few_all_take_part),
     };
