@@ -254,11 +254,7 @@ static int add_accuracy(const struct again *a, const char *subject, struct err *
 
 static int leave(struct retraining *t, const char *subject, const char *why, struct err *err)
 {
-    const struct finding finding = {.subject = (char *)subject,
-                                    .number = (char *)"weights, sha256",
-                                    .note = (char *)why,
-                                    .verdict = UNCHECKED};
-    return findings_add(&t->r->findings, &finding, err);
+    return findings_leave(&t->r->findings, subject, "weights, sha256", why, err);
 }
 
 static int train_again(struct retraining *t, const char *student, int index, yyjson_val *rung,

@@ -112,6 +112,8 @@ for s in old["students"]:
     assert t["rungs"][:len(s["rungs"])] == s["rungs"], t
     assert t["seconds"] >= s["seconds"], t
 PY
+check "its numbers are found again, too" "$hone" reproduce "$work/refined/manifest.json" \
+    --model "$demo/model.onnx" --data "$demo/data" --seconds 0
 check "it says what it saved" json "$refined" \
     "(s := r['saved'])['job'] == '$job' and s['training_s'] > 0 and s['prepared_s'] > 0"
 check "its limit decides" json "$refined" \
