@@ -70,7 +70,7 @@ struct cli_command {
 
 extern const struct cli_command cmd_optimize, cmd_refine, cmd_inspect, cmd_eval, cmd_bench,
     cmd_jobs, cmd_watch, cmd_cancel, cmd_get, cmd_up, cmd_down, cmd_demo, cmd_version, cmd_help,
-    cmd_train, cmd_reproduce;
+    cmd_train, cmd_pack, cmd_unpack, cmd_reproduce;
 
 int cli_main(int argc, char **argv);
 /* NULL when there is none; cli_commands ends with NULL. */

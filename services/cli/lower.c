@@ -46,7 +46,7 @@ static int choose(const struct lower_request *q, struct arena *arena, struct qua
     for (int i = 0; rc == 0 && i < *ret_n; i++) {
         const char *precision = q->layers ? manifest_text(q->layers, names[i]) : "int8";
         choices[i].layer = names[i];
-        rc = precision_parse(*precision ? precision : "fp32", &choices[i].precision, err);
+        rc = quant_choice_parse(*precision ? precision : "fp32", &choices[i], err);
     }
     *ret = choices;
     return rc;

@@ -289,7 +289,8 @@ static struct reproduced *built_last(struct reproduce *r, yyjson_val *student)
     yyjson_val *entry;
     yyjson_arr_foreach(yyjson_obj_get(r->manifest.root, "networks"), i, n, entry)
     {
-        if (strcmp(manifest_text(entry, "design"), design) == 0)
+        if (strcmp(manifest_text(entry, "design"), design) == 0 &&
+            !str_ends_with(manifest_text(entry, "name"), "-tuned")) /* it learned on as it was */
             hash = manifest_text(entry, "sha256");
     }
     for (int k = 1; k < r->n; k++)

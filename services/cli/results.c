@@ -60,7 +60,8 @@ bool results_has_gain(const struct results *results)
 {
     size_t i, n;
     yyjson_val *one, *limit = yyjson_obj_get(results->root, "limit");
-    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes"))
+    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes") ||
+        strcmp(text_of(limit, "objective"), "size") == 0)
         return strcmp(text_of(results->root, "chosen"), "baseline") != 0;
     yyjson_arr_foreach(yyjson_obj_get(results->root, "results"), i, n, one)
     {
@@ -109,7 +110,8 @@ static bool proves(yyjson_val *root)
 static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *network, bool chosen)
 {
     char size[32] = "-";
-    yyjson_val *bytes = yyjson_obj_get(network, "bytes");
+    yyjson_val *packed = yyjson_obj_get(network, "packed_bytes");
+    yyjson_val *bytes = packed ? packed : yyjson_obj_get(network, "bytes");
     if (yyjson_is_num(bytes))
         str_bytes(yyjson_get_num(bytes), size);
     fprintf(out, "%c %-18.18s", chosen ? '*' : ' ', name);

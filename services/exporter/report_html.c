@@ -123,7 +123,7 @@ static void add_head(const struct report *r, struct strbuf *out)
                                : "points of disagreement (test part)",
             "%.2f", r->chosen->drop_points);
     add_kpi(out, "smaller file", "%.2f&times;",
-            (double)r->state->baseline->bytes / (double)r->chosen->bytes);
+            goal_bytes(r->state->baseline) / goal_bytes(r->chosen));
     strbuf_add(out, "</div>");
 }
 
@@ -185,7 +185,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
                       accuracy->drop_upper95_points);
     else
         strbuf_add(out, "<td>&ndash;</td><td>&ndash;</td>");
-    strbuf_printf(out, "<td>%s</td>", str_bytes((double)n->bytes, bytes));
+    strbuf_printf(out, "<td>%s</td>", str_bytes(goal_bytes(n), bytes));
     report_us_cell(out, peer ? peer->p50_us : 0);
     add_percent_cell(out, state_accuracy(n, "test", "onnxruntime"));
     strbuf_add(out, "</tr>");

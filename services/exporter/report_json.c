@@ -92,6 +92,8 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
     yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
     yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    if (network->packed_bytes)
+        yyjson_mut_obj_add_uint(d, o, "packed_bytes", network->packed_bytes);
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     if (compared) {
@@ -211,6 +213,10 @@ static val *add_network(doc *d, val *array, const job_network *network)
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
     yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
     yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
+    if (network->packed_bytes) {
+        yyjson_mut_obj_add_strcpy(d, o, "packed_sha256", network->packed);
+        yyjson_mut_obj_add_uint(d, o, "packed_bytes", network->packed_bytes);
+    }
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     report_number(d, o, "predicted_us", network->predicted_us, 2);

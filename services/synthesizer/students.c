@@ -17,6 +17,7 @@
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
 #define USUAL_RATE 0.2  /* of that batch */
 #define LOOKAHEAD 5
+#define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
@@ -148,6 +149,23 @@ static char *teacher_of(const job_state *state)
     return drop <= MOST_TEACHER_DROP ? state->plain_int8->artifact : state->network;
 }
 
+/* Of whom and of what is the same for all. */
+static void learn_what(const job_state *state, Hone__V1__TrainTask *train)
+{
+    train->data = state->data->artifact;
+    train->preprocess = state->preprocess;
+    train->teacher = teacher_of(state);
+    train->judge = state->network;
+}
+
+static int follow_training(struct work_output *out, Hone__V1__TrainTask *train, struct err *err)
+{
+    int rc = work_follow(out, "trainer", "train", &train->base, err);
+    if (rc == 0)
+        out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
+    return rc;
+}
+
 int students_train(struct work_output *out, const job_state *state, const job_student *student,
                    const struct design_ends *ends, int epochs, struct err *err)
 {
@@ -156,16 +174,31 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     settings_of(state, student, ends, epochs, &settings);
     train.name = student->name;
     train.network = student->network;
-    train.data = state->data->artifact;
-    train.preprocess = state->preprocess;
     train.settings = &settings;
-    train.teacher = teacher_of(state);
-    train.judge = state->network;
+    learn_what(state, &train);
     ablate_training(state, student, &train);
-    int rc = work_follow(out, "trainer", "train", &train.base, err);
-    if (rc == 0)
-        out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
-    return rc;
+    return follow_training(out, &train, err);
+}
+
+int students_tune(struct work_output *out, const job_state *state, const job_student *student,
+                  const job_network *network, const struct design_ends *ends, int epochs,
+                  struct err *err)
+{
+    Hone__V1__TrainTask train = HONE__V1__TRAIN_TASK__INIT;
+    Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
+    settings_of(state, student, ends, epochs, &settings);
+    settings.optimizer = (char *)"adam";
+    settings.schedule = (char *)"cosine";
+    settings.rate = TUNE_RATE * settings.batch / USUAL_BATCH;
+    settings.lookahead = 0;
+    settings.views = settings.views < (uint32_t)epochs ? settings.views : (uint32_t)epochs;
+    train.name = network->name;
+    train.network = network->artifact;
+    train.original = student->network;
+    train.settings = &settings;
+    learn_what(state, &train);
+    ablate_training(state, student, &train);
+    return follow_training(out, &train, err);
 }
 
 static int give_up(job_state *state, job_student *student, const char *why, struct err *err)

@@ -23,7 +23,7 @@ struct training {
     struct preprocess pre;
     char *pre_text;
     struct graph *g; /* in training form */
-    struct graph *teacher_graph, *judge_graph;
+    struct graph *teacher_graph, *judge_graph, *original_graph;
     struct train_features features;
     struct train_judge judge;
     char cache[HASH_HEX_BYTES];
@@ -45,6 +45,7 @@ static void training_release(struct training *t)
     graph_free(t->g);
     graph_free(t->teacher_graph);
     graph_free(t->judge_graph);
+    graph_free(t->original_graph);
     teacher_close(t->teacher);
     train_result_release(&t->result);
     free(t->pre_text);
@@ -212,7 +213,8 @@ static int open_features(struct training *t, struct err *err)
     return rc;
 }
 
-/* The judge stands for the original, too, that the network was quantized from. */
+/* The judge stands for the original, too, that the network was quantized from, unless the task
+ * names that. */
 static int open_judge(struct training *t, struct err *err)
 {
     _cleanup_(freep) char *text = NULL;
@@ -225,6 +227,16 @@ static int open_judge(struct training *t, struct err *err)
     t->judge.network = t->judge_graph;
     t->options.judge = &t->judge;
     t->options.original = t->judge_graph;
+    return rc;
+}
+
+/* What a quantized network was made from, where the task says. */
+static int open_original(struct training *t, struct err *err)
+{
+    if (!*t->q->original)
+        return 0;
+    int rc = inputs_network(t->task->store, t->q->original, "original", &t->original_graph, err);
+    t->options.original = t->original_graph;
     return rc;
 }
 
@@ -414,6 +426,8 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
         rc = open_features(&t, err);
     if (rc == 0)
         rc = open_judge(&t, err);
+    if (rc == 0)
+        rc = open_original(&t, err);
     if (rc == 0)
         rc = run(&t, err);
     return rc == 0 ? give(&t, out, err) : rc;

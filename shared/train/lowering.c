@@ -22,9 +22,12 @@ static int layers_json(const struct lowering_facts *facts, char **ret, struct er
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = doc ? yyjson_mut_obj(doc) : NULL;
     bool ok = root != NULL;
-    for (int i = 0; i < facts->n_choices && ok; i++) /* names outlive the document */
-        ok = yyjson_mut_obj_add_str(doc, root, facts->choices[i].layer,
-                                    precision_name(facts->choices[i].precision));
+    for (int i = 0; i < facts->n_choices && ok; i++) { /* names of layers outlive the document */
+        yyjson_mut_val *key = yyjson_mut_str(doc, facts->choices[i].layer);
+        yyjson_mut_val *value =
+            yyjson_mut_strcpy(doc, quant_choice_name(&facts->choices[i], (char[8]){0}));
+        ok = key && value && yyjson_mut_obj_add(root, key, value);
+    }
     if (ok)
         yyjson_mut_doc_set_root(doc, root);
     *ret = ok ? yyjson_mut_write(doc, 0, NULL) : NULL;

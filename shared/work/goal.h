@@ -14,6 +14,11 @@
 /* Whether costs have a limit. */
 bool goal_turned(const Hone__V1__JobSpec *spec);
 
+/* Whether bytes are what is to be small: then networks are packed, and weights have fewer bits. */
+bool goal_small(const Hone__V1__JobSpec *spec);
+/* Bytes of a network's smallest file: packed, where it was. */
+double goal_bytes(const job_network *network);
+
 /* What a network of so many microseconds and bytes costs: of a job with limits on costs the share
  * of them that it uses (of two the larger; more than 1: it breaks one), else microseconds or, for
  * the objective size, bytes. */

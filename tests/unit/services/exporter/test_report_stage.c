@@ -57,10 +57,13 @@ static void store_network(char ret_name[HASH_HEX_BYTES])
     net_release(&net);
 }
 
-static void proof(const char *name, const char *design, double value, double drop)
+static void proof_packed(const char *name, const char *design, double value, double drop,
+                         uint64_t packed_bytes)
 {
     Hone__V1__ProveResult proved = HONE__V1__PROVE_RESULT__INIT;
     proved.network = stage_network(name, design);
+    STAGE_OK(message_set(&proved.network->packed, packed_bytes ? "0123abcd" : "", err));
+    proved.network->packed_bytes = packed_bytes;
     if (*design) {
         char artifact[HASH_HEX_BYTES];
         store_network(artifact);
@@ -73,6 +76,11 @@ static void proof(const char *name, const char *design, double value, double dro
     proved.network->within_limit = drop + 0.3 <= 1;
     stage_result(&stage, &proved);
     message_free(proved.network);
+}
+
+static void proof(const char *name, const char *design, double value, double drop)
+{
+    proof_packed(name, design, value, drop, 0);
 }
 
 /* Of the original, plain int8 and so many finals: 100, 50, 40, 30 ... us. */
@@ -130,6 +138,30 @@ static char *text_of(const Hone__V1__JobResult *result, int file)
     size_t bytes = 0;
     STAGE_OK(store_get(stage.store, result->files[file]->artifact, 1 << 20, &text, &bytes, err));
     return text;
+}
+
+static void small_networks_come_packed_too(void **state)
+{
+    (void)state;
+    begin_with("precision", 0);
+    job->spec->objective = HONE__V1__OBJECTIVE__SIZE;
+    job->baseline->bytes = 40000;
+    proof_packed("candidate-1", "", 0.918, 0.2, 1000);
+    proof_packed("candidate-2", "", 0.90, 2, 500);
+    proof("int8", "", 0.917, 0.3);
+    measurement(2);
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    assert_int_equal(result->n_files, 6);
+    assert_string_equal(result->files[1]->name, "model.hone");
+    assert_string_equal(result->files[1]->artifact, "0123abcd");
+    assert_int_equal(result->files[1]->bytes, 1000);
+    assert_non_null(strstr(result->verdict, "40.0x smaller than the original (1.0 KB packed, "
+                                            "instead of 40.0 KB), 2.50x faster"));
+    _cleanup_(freep) char *json = text_of(result, 2);
+    assert_non_null(strstr(json, "\"packed_bytes\": 1000"));
 }
 
 static void precision_alone_ends_the_job(void **state)
@@ -502,6 +534,7 @@ static void results_that_are_missing_are_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(small_networks_come_packed_too),
         TEST(precision_alone_ends_the_job),
         TEST(the_verdict_of_throughput_is_in_images_a_second),
         TEST(a_job_that_may_change_more_keeps_its_result_and_goes_on),
