@@ -154,7 +154,7 @@ static void small_networks_come_packed_too(void **state)
     _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
     STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
                             stage.out.result_bytes, &result, err));
-    assert_int_equal(result->n_files, 6);
+    assert_int_equal(result->n_files, 7);
     assert_string_equal(result->files[1]->name, "model.hone");
     assert_string_equal(result->files[1]->artifact, "0123abcd");
     assert_int_equal(result->files[1]->bytes, 1000);
