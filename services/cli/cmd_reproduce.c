@@ -23,6 +23,14 @@ static int check_all(struct reproduce *r, const struct reproduce_request *q, str
 {
     say(q, "reading the manifest, the original and the data");
     int rc = reproduce_open(r, q, err);
+    if (rc == 0) {
+        say(q, "building networks again");
+        rc = reproduce_builds(r, err);
+    }
+    if (rc == 0 && q->retrain) {
+        say(q, "training students again");
+        rc = reproduce_training(r, err);
+    }
     if (rc == 0)
         rc = reproduce_costs(r, err);
     if (rc == 0) {
@@ -32,10 +40,6 @@ static int check_all(struct reproduce *r, const struct reproduce_request *q, str
     if (rc == 0 && q->seconds > 0) {
         say(q, "measuring every network");
         rc = reproduce_times(r, err);
-    }
-    if (rc == 0 && q->retrain) {
-        say(q, "training students again");
-        rc = reproduce_training(r, err);
     }
     return rc;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/cli/network.h"
+#include "services/cli/lower.h"
 #include "shared/base/mem.h"
 #include "shared/design/student.h"
 #include "shared/graph/cuts.h"
@@ -17,16 +17,15 @@
 #define DEPTHS 3
 #define SLACK 0.9 /* times from here to the winner's are equal enough to ask for products */
 #define LEAST_S 0.05
-#define CALIBRATION_SAMPLES 512 /* as a job */
 #define STRIDE_SIDE 64
 
-static const int64_t widths[] = {4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128};
+static const int64_t widths[] = {4,  6,  8,  10, 12, 14, 16, 20,  24, 28,
+                                 32, 40, 48, 56, 64, 80, 96, 112, 128};
 #define WIDTHS ((int)(sizeof(widths) / sizeof(widths[0])))
 
 void control_release(struct control *c)
 {
     graph_free(c->run.g);
-    graph_free(c->quantized);
     free(c->onnx);
 }
 
@@ -167,26 +166,8 @@ static int find_design(struct reproduce *r, struct control *c, struct err *err)
 
 static int quantize(struct reproduce *r, struct control *c, struct err *err)
 {
-    const struct samples *s = &r->samples;
-    _cleanup_(sample_view_release) struct sample_view view = {0};
-    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
-    const struct infer_options infer = {.threads = (int)r->q->threads};
-    const struct quant_options options = {.weight_bits = nn_has_int8() ? 8 : 7};
-    const int64_t n = dataset_count(s->ds, PART_TRAIN);
-    int rc = sample_view_init(&view, s->ds, PART_TRAIN, &s->pre,
-                              CALIBRATION_SAMPLES < n ? CALIBRATION_SAMPLES : 0, s->seed, err);
-    if (rc == 0)
-        rc = quant_calibrate(c->run.g, &infer, view.n, sample_view_fill, &view, &ranges, err);
-    if (rc >= 0)
-        rc = quant_rewrite_all(c->run.g, &ranges, &options, &c->quantized, err);
-    if (rc >= 0)
-        rc = quant_correct_bias(c->run.g, c->quantized, &infer, view.n, sample_view_fill, &view,
-                                err);
-    if (rc >= 0)
-        rc = graph_set_metadata(c->quantized, "hone.design", c->design, err);
-    if (rc >= 0)
-        rc = graph_set_metadata(c->quantized, "hone.preprocess", s->pre_text, err);
-    return rc < 0 ? rc : onnx_write_bytes(c->quantized, &c->onnx, &c->bytes, err);
+    const struct lower_request q = {.parent = c->run.g, .name = "control", .design = c->design};
+    return lower_build(r, &q, &c->onnx, &c->bytes, err);
 }
 
 /* What the file says, not what it was written from. */
@@ -252,8 +233,7 @@ static void add_real(yyjson_mut_doc *doc, yyjson_mut_val *o, const char *key, do
 
 static void add_winner(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct control *c)
 {
-    static const char *const numbers[] = {"macs", "parameters", "bytes", "drop_upper95_points",
-                                          "drop_bound_points"};
+    static const char *const numbers[] = {"macs", "parameters", "bytes", "drop_bound_points"};
     yyjson_mut_val *o = yyjson_mut_obj_add_obj(doc, root, "winner");
     yyjson_val *a = manifest_accuracy(c->winner->entry, "test", "hone");
     yyjson_mut_obj_add_strcpy(doc, o, "name", c->winner->name);
@@ -263,6 +243,7 @@ static void add_winner(yyjson_mut_doc *doc, yyjson_mut_val *root, const struct c
     for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
         add_real(doc, o, numbers[i], manifest_number(c->winner->entry, numbers[i]));
     add_real(doc, o, "drop_points", manifest_number(a, "drop_points"));
+    add_real(doc, o, "drop_upper95_points", manifest_number(a, "drop_upper95_points"));
     add_real(doc, o, "seconds", manifest_number(c->student, "seconds"));
 }
 

@@ -13,10 +13,9 @@ struct control {
     int measured; /* designs that were, to find it */
     double us, winner_us, original_us;
     struct plain_run run;
-    struct graph *quantized; /* what is compared */
     struct infer_metrics metrics;
     struct paired_drop drop;
-    void *onnx;
+    void *onnx; /* quantized: what is compared */
     size_t bytes;
 };
 void control_release(struct control *control); /* for _cleanup_ */

@@ -96,6 +96,16 @@ int findings_number(struct findings *f, const char *subject, const char *number,
     return findings_add(f, &finding, err);
 }
 
+int findings_leave(struct findings *f, const char *subject, const char *number, const char *why,
+                   struct err *err)
+{
+    const struct finding finding = {.subject = (char *)subject,
+                                    .number = (char *)number,
+                                    .note = (char *)why,
+                                    .verdict = UNCHECKED};
+    return findings_add(f, &finding, err);
+}
+
 /* ---- showing ---- */
 
 /* Hashes by their first digits. */
@@ -134,7 +144,9 @@ yyjson_mut_val *findings_json(const struct findings *f, yyjson_mut_doc *doc)
         yyjson_mut_obj_add_strcpy(doc, o, "reported", x->reported);
         yyjson_mut_obj_add_strcpy(doc, o, "reproduced", x->reproduced);
         yyjson_mut_obj_add_str(doc, o, "verdict",
-                               x->verdict == DIFFERS ? "differs" : verdict_name(x->verdict));
+                               x->verdict == DIFFERS     ? "differs"
+                               : x->verdict == UNCHECKED ? "not_checked"
+                                                         : verdict_name(x->verdict));
         if (*x->note)
             yyjson_mut_obj_add_strcpy(doc, o, "note", x->note);
     }

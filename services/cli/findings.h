@@ -39,6 +39,10 @@ int findings_number(struct findings *findings, const char *subject, const char *
                     double reported, double reproduced, int digits, double tolerance,
                     struct err *err);
 
+/* A number that is not checked, and why. */
+int findings_leave(struct findings *findings, const char *subject, const char *number,
+                   const char *why, struct err *err);
+
 /* A table for people. */
 void findings_print(const struct findings *findings, FILE *out);
 /* [{subject, number, reported, reproduced, verdict, note}] */

@@ -286,11 +286,7 @@ static int student_costs(struct reproduce *r, yyjson_val *student, struct err *e
 
 static int say_missing(struct reproduce *r, const struct reproduced *network, struct err *err)
 {
-    const struct finding finding = {.subject = (char *)network->name,
-                                    .number = (char *)"all",
-                                    .note = (char *)"its file is not here",
-                                    .verdict = UNCHECKED};
-    return findings_add(&r->findings, &finding, err);
+    return findings_leave(&r->findings, network->name, "all", "its file is not here", err);
 }
 
 int reproduce_costs(struct reproduce *r, struct err *err)
@@ -416,13 +412,16 @@ static int score_network(struct scoring *s, struct reproduced *network, const ch
     _cleanup_(freep) char *subject =
         str_printf("%s on the %s part%s%s", network->name, part_name(s->view.part),
                    peer ? ", " : "", peer ? engine : "");
-    int rc = subject ? check_ports(s, network, err) : err_oom(err, "a score");
-    if (rc == 0)
-        rc = peer ? infer_run_ort(network->onnx, network->bytes, network->g, &s->options, s->view.n,
-                                  sample_view_fill, &s->view, s->logits, err)
-                  : infer_run(network->g, &s->options, s->view.n, sample_view_fill, &s->view,
-                              s->logits, err);
     struct paired_drop drop;
+    struct err why = {0};
+    int rc = subject ? check_ports(s, network, err) : err_oom(err, "a score");
+    if (rc == 0 && peer && /* another version of it than the job's may not run the file */
+        infer_run_ort(network->onnx, network->bytes, network->g, &s->options, s->view.n,
+                      sample_view_fill, &s->view, s->logits, &why) < 0)
+        return findings_leave(&s->r->findings, subject, "all", why.message, err);
+    if (rc == 0 && !peer)
+        rc = infer_run(network->g, &s->options, s->view.n, sample_view_fill, &s->view, s->logits,
+                       err);
     if (rc == 0)
         rc = compare(s, subject, a, s->logits, false, &drop, err);
     if (rc < 0)

@@ -7,6 +7,7 @@
 #include "services/cli/findings.h"
 #include "services/cli/manifest.h"
 #include "services/cli/samples.h"
+#include "shared/nn/quantize.h"
 
 struct reproduce_request {
     const char *manifest, *model, *data; /* NULL: where the manifest says */
@@ -50,6 +51,14 @@ int reproduce_score(struct reproduce *r, const struct graph *g, enum part part,
                     struct err *err);
 /* The network that was chosen; NULL: the original. */
 const struct reproduced *reproduce_chosen(const struct reproduce *r);
+
+/* ---- reproduce_builds.c ---- */
+/* The networks of the original's architecture are built again, and stand in for files that were not
+ * delivered. */
+int reproduce_builds(struct reproduce *r, struct err *err);
+/* The network is built again from `parent`, in float, and compared by its hash. */
+int reproduce_build(struct reproduce *r, struct reproduced *network, const struct graph *parent,
+                    const struct quant_ranges *ranges, struct err *err);
 
 /* ---- reproduce_times.c ---- */
 /* All networks take turns, on each engine on which they were timed. */

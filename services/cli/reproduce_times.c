@@ -45,7 +45,7 @@ static struct runner_options options_of(const struct reproduce *r)
                                    .threads = threads >= 1 ? (int)threads : 1};
 }
 
-static int add_turn(const struct reproduce *r, struct turns *t, const struct reproduced *network,
+static int add_turn(struct reproduce *r, struct turns *t, const struct reproduced *network,
                     const char *engine, struct err *err)
 {
     yyjson_val *reported = manifest_timing(network->entry, engine);
@@ -54,17 +54,20 @@ static int add_turn(const struct reproduce *r, struct turns *t, const struct rep
     struct turn turn = {.network = network, .engine = engine, .reported = reported};
     struct runner_options options = options_of(r);
     options.peer = strcmp(engine, "onnxruntime") == 0;
-    int rc = precision_parse(manifest_text(reported, "precision"), &options.precision, err);
+    struct err why = {0};
+    int rc = precision_parse(manifest_text(reported, "precision"), &options.precision, &why);
     if (rc == 0)
-        rc = runner_open(network->onnx, network->bytes, &options, &turn.runner, err);
+        rc = runner_open(network->onnx, network->bytes, &options, &turn.runner, &why);
+    if (rc < 0 && options.peer) /* another version of it than the job's may not run the file */
+        return findings_leave(&r->findings, network->name, "p50 us, onnxruntime", why.message, err);
     if (rc < 0)
-        return err_wrap(err, "%s", network->name);
+        return err_set(err, why.code, "%s: %s", network->name, why.message);
     t->items[t->n] = runner_item(turn.runner);
     t->list[t->n++] = turn;
     return 0;
 }
 
-static int open_turns(const struct reproduce *r, struct turns *t, struct err *err)
+static int open_turns(struct reproduce *r, struct turns *t, struct err *err)
 {
     const size_t most = 2 * (size_t)r->n + 1;
     int rc = 0;

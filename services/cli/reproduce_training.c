@@ -82,7 +82,8 @@ static int remember_all(struct retraining *t, struct err *err)
 }
 
 /* What a student began with. */
-static int remember_design(struct retraining *t, const char *design, struct err *err)
+static int remember_design(struct retraining *t, const char *design, char ret_hash[HASH_HEX_BYTES],
+                           struct err *err)
 {
     const struct graph *original = t->r->networks[0].g;
     _cleanup_(graph_freep) struct graph *g = NULL;
@@ -94,7 +95,7 @@ static int remember_design(struct retraining *t, const char *design, struct err 
         rc = student_build(design, original, &ends, &g, err);
     if (rc == 0)
         rc = onnx_write_bytes(g, &onnx, &bytes, err);
-    return rc < 0 ? rc : remember(t, onnx, onnx, bytes, NULL, err);
+    return rc < 0 ? rc : remember(t, onnx, onnx, bytes, ret_hash, err);
 }
 
 /* ---- one run ---- */
@@ -224,14 +225,13 @@ static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
 
 /* ---- what is said of it ---- */
 
-static int add_weights(const struct again *a, const char *subject, const char *hash,
-                       struct err *err)
+static int add_hash(struct retraining *t, const char *subject, const char *number,
+                    const char *reported, const char *hash, struct err *err)
 {
-    const char *reported = manifest_text(a->rung, "sha256");
-    const bool same = strcmp(hash, reported) == 0, here = a->t->r->same_machine;
+    const bool same = strcmp(hash, reported) == 0, here = t->r->same_machine;
     const struct finding finding = {
         .subject = (char *)subject,
-        .number = (char *)"weights, sha256",
+        .number = (char *)number,
         .reported = (char *)reported,
         .reproduced = (char *)hash,
         .note = (char *)(same || here ? "" : "another machine or version rounds otherwise"),
@@ -239,7 +239,7 @@ static int add_weights(const struct again *a, const char *subject, const char *h
                    : here ? DIFFERS
                           : ELSEWHERE,
     };
-    return findings_add(&a->t->r->findings, &finding, err);
+    return findings_add(&t->r->findings, &finding, err);
 }
 
 static int add_accuracy(const struct again *a, const char *subject, struct err *err)
@@ -254,11 +254,7 @@ static int add_accuracy(const struct again *a, const char *subject, struct err *
 
 static int leave(struct retraining *t, const char *subject, const char *why, struct err *err)
 {
-    const struct finding finding = {.subject = (char *)subject,
-                                    .number = (char *)"weights, sha256",
-                                    .note = (char *)why,
-                                    .verdict = UNCHECKED};
-    return findings_add(&t->r->findings, &finding, err);
+    return findings_leave(&t->r->findings, subject, "weights, sha256", why, err);
 }
 
 static int train_again(struct retraining *t, const char *student, int index, yyjson_val *rung,
@@ -281,21 +277,57 @@ static int train_again(struct retraining *t, const char *student, int index, yyj
         rc = run(&a, hash, &why);
     if (rc < 0)
         return err_set(err, why.code, "%s: %s", subject, why.message);
-    rc = add_weights(&a, subject, hash, err);
+    rc = add_hash(t, subject, "weights, sha256", manifest_text(rung, "sha256"), hash, err);
     return rc < 0 ? rc : add_accuracy(&a, subject, err);
+}
+
+/* The network that the student was built as last. */
+static struct reproduced *built_last(struct reproduce *r, yyjson_val *student)
+{
+    const char *design = manifest_text(student, "design"), *hash = "";
+    size_t i, n;
+    yyjson_val *entry;
+    yyjson_arr_foreach(yyjson_obj_get(r->manifest.root, "networks"), i, n, entry)
+    {
+        if (strcmp(manifest_text(entry, "design"), design) == 0 &&
+            !str_ends_with(manifest_text(entry, "name"), "-tuned")) /* it learned on as it was */
+            hash = manifest_text(entry, "sha256");
+    }
+    for (int k = 1; k < r->n; k++)
+        if (*hash && strcmp(manifest_text(r->networks[k].entry, "sha256"), hash) == 0)
+            return &r->networks[k];
+    return NULL;
+}
+
+/* From the weights that it was built from, where they came out again. */
+static int build_again(struct retraining *t, yyjson_val *student, struct err *err)
+{
+    const struct known *known = find(t, manifest_text(student, "built_sha256"));
+    _cleanup_(graph_freep) struct graph *parent = NULL;
+    struct reproduced *network = built_last(t->r, student);
+    if (!known || !network)
+        return 0;
+    int rc = onnx_read_bytes(known->onnx, known->bytes, NULL, NULL, &parent, err);
+    return rc < 0 ? rc : reproduce_build(t->r, network, parent, NULL, err);
 }
 
 static int train_student(struct retraining *t, yyjson_val *student, struct err *err)
 {
     size_t i, n;
-    yyjson_val *rung;
-    int rc = remember_design(t, manifest_text(student, "design"), err);
-    yyjson_arr_foreach(yyjson_obj_get(student, "rungs"), i, n, rung)
+    yyjson_val *rungs = yyjson_obj_get(student, "rungs"), *rung;
+    const char *first = manifest_text(yyjson_arr_get_first(rungs), "from_sha256");
+    char hash[HASH_HEX_BYTES];
+    _cleanup_(freep) char *subject = str_printf("%s, its design", manifest_text(student, "name"));
+    int rc = subject ? remember_design(t, manifest_text(student, "design"), hash, err)
+                     : err_oom(err, "a student");
+    if (rc == 0 && *first)
+        rc = add_hash(t, subject, "first weights, sha256", first, hash, err);
+    yyjson_arr_foreach(rungs, i, n, rung)
     {
         if (rc == 0)
             rc = train_again(t, manifest_text(student, "name"), (int)i, rung, err);
     }
-    return rc;
+    return rc < 0 ? rc : build_again(t, student, err);
 }
 
 int reproduce_training(struct reproduce *r, struct err *err)
@@ -367,7 +399,7 @@ int reproduce_train_plain(struct reproduce *r, const char *design, yyjson_val *s
     if (!yyjson_is_obj(yyjson_obj_get(rung, "settings")))
         return err_set(err, ERR_FAILED_PRECONDITION, "the manifest does not say how %s was trained",
                        manifest_text(student, "name"));
-    int rc = remember_design(&t, design, err);
+    int rc = remember_design(&t, design, NULL, err);
     if (rc == 0)
         rc = plain_settings(&a, student, err);
     if (rc == 0)

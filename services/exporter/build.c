@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <yyjson.h>
-
 #include "services/exporter/exporter.h"
 #include "shared/base/str.h"
 #include "shared/coding/packed.h"
@@ -162,7 +160,7 @@ static int correct(struct build *b, struct err *err)
     if (!any)
         return 0;
     _cleanup_(build_samples_release) struct build_samples samples = {0};
-    int rc = build_open_samples(b->task, b->state, PART_TRAIN, CALIBRATION_SAMPLES, &samples, err);
+    int rc = build_open_samples(b->task, b->state, PART_TRAIN, LOWERING_SAMPLES, &samples, err);
     if (rc < 0)
         return rc;
     char stage[128];
@@ -185,48 +183,19 @@ static int make(struct build *b, struct err *err)
     return rc == 0 ? correct(b, err) : rc;
 }
 
-/* {"conv1":"int8", ...} */
-static int layers_json(const struct build *b, char **ret, struct err *err)
-{
-    yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
-    yyjson_mut_val *root = doc ? yyjson_mut_obj(doc) : NULL;
-    bool ok = root != NULL;
-    for (int i = 0; i < b->n_choices && ok; i++) { /* names of layers outlive the document */
-        yyjson_mut_val *key = yyjson_mut_str(doc, b->choices[i].layer);
-        yyjson_mut_val *value =
-            yyjson_mut_strcpy(doc, quant_choice_name(&b->choices[i], (char[8]){0}));
-        ok = key && value && yyjson_mut_obj_add(root, key, value);
-    }
-    if (ok)
-        yyjson_mut_doc_set_root(doc, root);
-    *ret = ok ? yyjson_mut_write(doc, 0, NULL) : NULL;
-    yyjson_mut_doc_free(doc);
-    return *ret ? 0 : err_oom(err, "the list of layers");
-}
-
 static int describe(struct build *b, struct err *err)
 {
-    _cleanup_(freep) char *layers = NULL;
-    char seed[32], samples[32], bits[8];
-    int rc = layers_json(b, &layers, err);
-    snprintf(seed, sizeof(seed), "%llu", (unsigned long long)b->state->spec->seed);
-    snprintf(samples, sizeof(samples), "%d", CALIBRATION_SAMPLES);
-    snprintf(bits, sizeof(bits), "%d", build_weight_bits(b->state));
-    const char *const facts[][2] = {
-        {"hone.version", HONE_VERSION},
-        {"hone.name", b->order->name},
-        {"hone.parent", b->state->model},
-        {"hone.layers", layers},
-        {"hone.preprocess", b->state->preprocess->text},
-        {"hone.seed", seed},
-        {"hone.calibration_samples", samples},
-        {"hone.weight_bits", bits},
+    const struct lowering_facts facts = {
+        .name = b->order->name,
+        .parent = b->state->model,
+        .preprocess = b->state->preprocess->text,
+        .design = is_trained(b) ? b->order->student->design : NULL,
+        .seed = b->state->spec->seed,
+        .weight_bits = build_weight_bits(b->state),
+        .choices = b->choices,
+        .n_choices = b->n_choices,
     };
-    for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]) && rc == 0; i++)
-        rc = graph_set_metadata(b->child, facts[i][0], facts[i][1], err);
-    if (rc == 0 && is_trained(b))
-        rc = graph_set_metadata(b->child, "hone.design", b->order->student->design, err);
-    return rc;
+    return lowering_describe(b->child, &facts, err);
 }
 
 /* ---- the file ---- */

@@ -3,10 +3,8 @@
 #include <hone/v1/tasks.pb-c.h>
 
 #include "shared/data/preprocess.h"
-#include "shared/nn/quantize.h"
+#include "shared/train/lowering.h"
 #include "shared/work/state.h"
-
-#define CALIBRATION_SAMPLES 512
 
 /* A network from the store. */
 int build_read_network(struct work_task *task, const char *artifact, struct graph **ret,
@@ -22,7 +20,7 @@ int build_open_samples(struct work_task *task, const job_state *state, enum part
                        struct build_samples *ret, struct err *err);
 void build_samples_release(struct build_samples *samples); /* for _cleanup_ */
 
-/* The ranges of the network's activations, on CALIBRATION_SAMPLES of the training part. `stage` is
+/* The ranges of the network's activations, on LOWERING_SAMPLES of the training part. `stage` is
  * what progress is reported under. */
 int build_calibrate(struct work_task *task, const job_state *state, const struct graph *g,
                     const char *stage, struct quant_ranges *ret, struct err *err);

@@ -6,9 +6,6 @@
 #include "shared/graph/onnx.h"
 #include "shared/nn/plan.h"
 
-/* Keeps this choice of samples apart from others made with the job's seed. */
-#define SEED_SALT 0x63616c6962u
-
 int build_read_network(struct work_task *task, const char *artifact, struct graph **ret,
                        struct err *err)
 {
@@ -32,9 +29,7 @@ int build_open_samples(struct work_task *task, const job_state *state, enum part
         rc = preprocess_parse(state->preprocess->text, &pre, err);
     if (rc < 0)
         return rc;
-    const int64_t count = dataset_count(s.ds, part);
-    rc = sample_view_init(&s.view, s.ds, part, &pre, n < count ? n : 0,
-                          state->spec->seed ^ SEED_SALT, err);
+    rc = lowering_samples(s.ds, &pre, part, n, state->spec->seed, &s.view, err);
     if (rc < 0)
         return rc;
     *ret = s;
@@ -52,7 +47,7 @@ int build_calibrate(struct work_task *task, const job_state *state, const struct
                     const char *stage, struct quant_ranges *ret, struct err *err)
 {
     _cleanup_(build_samples_release) struct build_samples samples = {0};
-    int rc = build_open_samples(task, state, PART_TRAIN, CALIBRATION_SAMPLES, &samples, err);
+    int rc = build_open_samples(task, state, PART_TRAIN, LOWERING_SAMPLES, &samples, err);
     if (rc < 0)
         return rc;
     struct build_progress progress = {task, stage};

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <yyjson.h>
 
+#include "services/exporter/build.h"
 #include "services/exporter/report_parts.h"
 #include "shared/base/clock.h"
 #include "shared/base/mem.h"
@@ -291,6 +292,7 @@ static void add_settings(doc *d, val *root, const struct report *r)
     yyjson_mut_obj_add_uint(d, s, "seed", spec->seed);
     yyjson_mut_obj_add_uint(d, s, "threads", spec->threads);
     yyjson_mut_obj_add_uint(d, s, "batch", spec->batch);
+    yyjson_mut_obj_add_int(d, s, "weight_bits", build_weight_bits(r->state));
     if (*spec->without)
         yyjson_mut_obj_add_strcpy(d, s, "without", spec->without);
     report_number(d, s, "budget_s", r->asked ? r->asked->budget_s : 0, 1);

@@ -66,6 +66,36 @@ sys.exit(not (runs and all(f["verdict"] == "same" for f in runs)))
 PY
     [[ $? == 0 && $code == 0 ]]' - "$hone" "$work/out" "$student"
 
+check "its file, too" json "$work/out/again.json" \
+    'any(f["number"] == "built again, sha256" and f["verdict"] in ("same", "close")
+         and f["subject"].startswith("student-") for f in r["findings"])'
+check "where no student was chosen there is no control" bash -c '
+    out=$("$1" reproduce "$2/manifest.json" --seconds 0 --control 2>&1)
+    code=$?
+    tail -n 3 <<<"$out"
+    chosen=$(python3 -c "import json,sys; print(json.load(open(sys.argv[1]))[\"chosen\"])" \
+        "$2/manifest.json")
+    [[ $chosen == student-* ]] || { [[ $code == 1 ]] && grep -q "no student was chosen" <<<"$out"; }
+    ' - "$hone" "$work/out"
+check "a plain network of equal latency stands beside a student that was" bash -c '
+    cp -r "$2" "$4" && python3 - "$4/manifest.json" "$3" <<"PY" &&
+import json, sys
+m = json.load(open(sys.argv[1]))
+m["chosen"] = sys.argv[2]
+json.dump(m, open(sys.argv[1], "w"))
+PY
+    "$1" reproduce "$4/manifest.json" --seconds 0 --control >/dev/null && cat "$4/control.json" &&
+    [[ -s $4/control.onnx ]] && python3 - "$4" "$3" <<"PY"
+import json, sys
+c = json.load(open(sys.argv[1] + "/control.json"))
+m = json.load(open(sys.argv[1] + "/manifest.json"))
+s = [s for s in m["students"] if s["design"] == c["winner"]["design"]][0]
+ok = (c["design"].startswith("conv:") and c["winner"]["name"] == sys.argv[2]
+      and c["epochs"] == sum(g["epochs"] for g in s["rungs"]) and 0 <= c["value"] <= 1
+      and c["drop_upper95_points"] >= c["drop_points"] and c["p50_us"] > 0)
+sys.exit(not ok)
+PY' - "$hone" "$work/out" "$student" "$work/control"
+
 # ---- a job that refines this one ----
 job=$(python3 -c 'import json,sys; print(json.loads(open(sys.argv[1]).readline())["job"])' \
     "$work/job.jsonl")
@@ -84,6 +114,8 @@ for s in old["students"]:
     assert t["rungs"][:len(s["rungs"])] == s["rungs"], t
     assert t["seconds"] >= s["seconds"], t
 PY
+check "its numbers are found again, too" "$hone" reproduce "$work/refined/manifest.json" \
+    --model "$demo/model.onnx" --data "$demo/data" --seconds 0
 check "it says what it saved" json "$refined" \
     "(s := r['saved'])['job'] == '$job' and s['training_s'] > 0 and s['prepared_s'] > 0"
 check "its limit decides" json "$refined" \

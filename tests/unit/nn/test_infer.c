@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "shared/graph/onnx.h"
 #include "shared/nn/infer.h"
 #include "tests/unit/nn/plan_nets.h"
 
@@ -69,6 +70,41 @@ static void all_samples_come_out_in_order(void **state)
                 assert_true(fabsf(got[i] - want[i]) < 1e-4f);
         }
     }
+    mesh_release(&m);
+}
+
+static int count_done(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    (void)total;
+    (void)err;
+    *(int64_t *)ctx = done;
+    return 0;
+}
+
+static void the_peer_answers_all_samples_in_order(void **state)
+{
+    (void)state;
+    enum { N = 137 };
+    float got[N * WIDTH], want[N * WIDTH];
+    struct mesh m;
+    struct err err = {0};
+    _cleanup_(freep) void *file = NULL;
+    size_t bytes = 0;
+    int64_t done = 0;
+    network(&m, DIM_BATCH);
+    must(onnx_write_bytes(m.g, &file, &bytes, &err), &err);
+    one_by_one(m.g, N, want);
+    for (int threads = 1; threads <= 3; threads++) {
+        const struct infer_options o = {
+            .threads = threads, .progress = count_done, .progress_ctx = &done};
+        memset(got, 0, sizeof(got));
+        must(infer_run_ort(file, bytes, m.g, &o, N, fill, NULL, got, &err), &err);
+        for (int i = 0; i < N * WIDTH; i++)
+            assert_true(fabsf(got[i] - want[i]) < 1e-4f);
+        assert_int_equal(done, N);
+    }
+    assert_true(infer_run_ort("no model", 8, m.g, &(struct infer_options){.threads = 1}, N, fill,
+                              NULL, got, &err) < 0);
     mesh_release(&m);
 }
 
@@ -340,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_samples_come_out_in_order),
+        cmocka_unit_test(the_peer_answers_all_samples_in_order),
         cmocka_unit_test(a_network_of_fixed_batch_takes_its_own),
         cmocka_unit_test(a_sample_that_cannot_be_had_ends_the_run),
         cmocka_unit_test(progress_counts_samples_and_can_stop),
