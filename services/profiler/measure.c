@@ -10,6 +10,10 @@
 #include "shared/nn/plan_buffers.h"
 #include "shared/work/state.h"
 
+/* A run of many samples is a mean already: so many runs are enough. */
+#define LARGE_BATCH 16
+#define BATCH_RUNS 10
+
 /* One network, ready to run. */
 struct runner {
     struct plan *plan;
@@ -176,8 +180,10 @@ int profiler_measure(struct work_task *task, struct work_output *out, struct err
     }
     struct progress progress = {task};
     const struct profiler *profiler = task->ctx;
-    struct bench_options options = {
-        .seconds = profiler->seconds, .progress = on_progress, .progress_ctx = &progress};
+    struct bench_options options = {.seconds = profiler->seconds,
+                                    .min_runs = measure->batch >= LARGE_BATCH ? BATCH_RUNS : 0,
+                                    .progress = on_progress,
+                                    .progress_ctx = &progress};
     r = bench_run(items, n, &options, times, err);
     for (size_t i = 0, k = 0; r == 0 && i < measure->n_items; i++) {
         if (!runners.items[i].error[0])
