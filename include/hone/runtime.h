@@ -68,8 +68,9 @@ struct hone_options {
     const char *preprocess;
 };
 
-/* Reads, checks and compiles; measures which kernels are fastest here, which takes a second or so.
- * options NULL: the defaults. The bytes are not needed after the call. */
+/* Reads an ONNX file, or what `hone pack` made of one; checks and compiles; measures which kernels
+ * are fastest here, which takes a second or so. options NULL: the defaults. The bytes are not
+ * needed after the call. */
 HONE_API int hone_open(const char *path, const struct hone_options *options, struct hone_net **ret,
                        struct hone_error *error);
 HONE_API int hone_open_bytes(const void *onnx, size_t bytes, const struct hone_options *options,

@@ -9,9 +9,9 @@
 #include "shared/base/log.h"
 
 const struct cli_command *const cli_commands[] = {
-    &cmd_optimize, &cmd_refine,  &cmd_inspect, &cmd_eval, &cmd_bench, &cmd_train,
-    &cmd_jobs,     &cmd_watch,   &cmd_cancel,  &cmd_get,  &cmd_up,    &cmd_down,
-    &cmd_demo,     &cmd_version, &cmd_help,    NULL,
+    &cmd_optimize, &cmd_refine,    &cmd_inspect, &cmd_eval,  &cmd_bench,  &cmd_train, &cmd_pack,
+    &cmd_unpack,   &cmd_reproduce, &cmd_jobs,    &cmd_watch, &cmd_cancel, &cmd_get,   &cmd_up,
+    &cmd_down,     &cmd_demo,      &cmd_version, &cmd_help,  NULL,
 };
 
 const struct cli_command *cli_find(const char *name)

@@ -14,6 +14,7 @@ enum cli_exit {
     CLI_FAILED = 1,
     CLI_USAGE = 2,
     CLI_NO_GAIN = 3, /* the job is done, but no network within the limit is faster */
+    CLI_DIFFERS = 4, /* reproduce: a number is another one than reported */
     CLI_INTERRUPTED = 130,
 };
 
@@ -69,7 +70,7 @@ struct cli_command {
 
 extern const struct cli_command cmd_optimize, cmd_refine, cmd_inspect, cmd_eval, cmd_bench,
     cmd_jobs, cmd_watch, cmd_cancel, cmd_get, cmd_up, cmd_down, cmd_demo, cmd_version, cmd_help,
-    cmd_train;
+    cmd_train, cmd_pack, cmd_unpack, cmd_reproduce;
 
 int cli_main(int argc, char **argv);
 /* NULL when there is none; cli_commands ends with NULL. */

@@ -23,16 +23,37 @@ static int quantize_all(struct graph **g, struct err *err)
     return 0;
 }
 
-static int read_simplified(const char *path, int (*pass)(struct graph *, struct err *),
-                           struct graph **ret, struct err *err)
+typedef int simplify(struct graph *g, struct err *err);
+
+static int open_batch(struct graph *g, simplify *pass, struct err *err)
+{
+    int r = pass(g, err);
+    if (r >= 0)
+        graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
+    return r;
+}
+
+static int read_simplified(const char *path, simplify *pass, struct graph **ret, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
     int r = onnx_read_file(path, NULL, &g, err);
     if (r >= 0)
-        r = pass(g, err);
+        r = open_batch(g, pass, err);
     if (r < 0)
         return r;
-    graph_make_batch_symbolic(g, NULL); /* where it cannot, the batch stays as it is */
+    *ret = TAKE_PTR(g);
+    return 0;
+}
+
+int network_from_bytes(const void *onnx, size_t bytes, bool learner, struct graph **ret,
+                       struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int r = onnx_read_bytes(onnx, bytes, NULL, NULL, &g, err);
+    if (r >= 0)
+        r = open_batch(g, learner ? pass_simplify_branched : pass_simplify, err);
+    if (r < 0)
+        return r;
     *ret = TAKE_PTR(g);
     return 0;
 }

@@ -60,7 +60,8 @@ bool results_has_gain(const struct results *results)
 {
     size_t i, n;
     yyjson_val *one, *limit = yyjson_obj_get(results->root, "limit");
-    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes"))
+    if (yyjson_obj_get(limit, "max_us") || yyjson_obj_get(limit, "max_bytes") ||
+        strcmp(text_of(limit, "objective"), "size") == 0)
         return strcmp(text_of(results->root, "chosen"), "baseline") != 0;
     yyjson_arr_foreach(yyjson_obj_get(results->root, "results"), i, n, one)
     {
@@ -100,10 +101,17 @@ static bool wants_throughput(yyjson_val *root)
     return strcmp(text_of(yyjson_obj_get(root, "limit"), "objective"), "throughput") == 0;
 }
 
+/* Whether a bound decides, and not the point estimate. */
+static bool proves(yyjson_val *root)
+{
+    return yyjson_get_num(yyjson_obj_get(yyjson_obj_get(root, "limit"), "confidence")) > 0.5;
+}
+
 static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *network, bool chosen)
 {
     char size[32] = "-";
-    yyjson_val *bytes = yyjson_obj_get(network, "bytes");
+    yyjson_val *packed = yyjson_obj_get(network, "packed_bytes");
+    yyjson_val *bytes = packed ? packed : yyjson_obj_get(network, "bytes");
     if (yyjson_is_num(bytes))
         str_bytes(yyjson_get_num(bytes), size);
     fprintf(out, "%c %-18.18s", chosen ? '*' : ' ', name);
@@ -116,7 +124,8 @@ static void row(FILE *out, yyjson_val *root, const char *name, yyjson_val *netwo
     speedup_cell(out, network, "speedup_int8", yyjson_obj_get(root, "plain_int8"));
     cell(out, network, "value", 100, 9, 2, " %");
     cell(out, network, "drop_points", 1, 7, 2, "");
-    cell(out, network, "drop_upper95_points", 1, 7, 2, "");
+    const bool judged = proves(root) && yyjson_obj_get(network, "drop_bound_points");
+    cell(out, network, judged ? "drop_bound_points" : "drop_upper95_points", 1, 7, 2, "");
     fprintf(out, " %10s\n", size);
 }
 
@@ -139,6 +148,9 @@ void results_print(const struct results *results, FILE *out)
 {
     yyjson_val *root = results->root, *base = yyjson_obj_get(root, "baseline"), *one;
     const char *chosen = text_of(root, "chosen"), *metric = text_of(base, "metric");
+    yyjson_val *limit = yyjson_obj_get(root, "limit"), *all = yyjson_obj_get(root, "results");
+    const double percent =
+        proves(root) ? 100 * yyjson_get_num(yyjson_obj_get(limit, "confidence")) : 95;
     size_t i, n;
     if (*text_of(root, "verdict"))
         fprintf(out, "%s\n\n", text_of(root, "verdict"));
@@ -152,7 +164,8 @@ void results_print(const struct results *results, FILE *out)
         row(out, root, text_of(one, "name"), one, strcmp(text_of(one, "name"), chosen) == 0);
     fprintf(out,
             "\n  drop: points below the original; at most: upper end of the paired one-sided "
-            "95 %% interval;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",
+            "%g %% interval%s;\n  %.0f thread(s), batch %.0f, on %s (%s)\n",
+            percent, yyjson_arr_size(all) > 1 && proves(root) ? ", judged together" : "",
             yyjson_get_num(yyjson_obj_get(base, "threads")),
             yyjson_get_num(yyjson_obj_get(base, "batch")),
             text_of(yyjson_obj_get(root, "hardware"), "cpu"),

@@ -19,6 +19,7 @@ void samples_release(struct samples *s)
     if (s->folder)
         fs_remove_tree(s->folder, NULL);
     free(s->folder);
+    free(s->packed);
     free(s->pre_text);
     *s = (struct samples){0};
 }
@@ -28,7 +29,7 @@ int samples_open(struct samples *s, const char *path, const struct graph *g, con
 {
     const char *tmp = getenv("TMPDIR");
     const struct value *in = NULL;
-    struct dataset_pack_options options = {.threads = threads};
+    struct dataset_pack_options options = {.threads = threads, .seed = s->seed};
     int r = network_input(g, &in, err);
     if (r < 0)
         return err_wrap(err, "%s", model);
@@ -45,9 +46,9 @@ int samples_open(struct samples *s, const char *path, const struct graph *g, con
         free(TAKE_PTR(s->folder));
         return r;
     }
-    _cleanup_(freep) char *packed = str_printf("%s/data", s->folder);
-    r = packed ? dataset_pack(path, &options, packed, &s->report, err) : err_oom(err, "data");
-    return r < 0 ? r : dataset_open(packed, &s->ds, err);
+    s->packed = str_printf("%s/data", s->folder);
+    r = s->packed ? dataset_pack(path, &options, s->packed, &s->report, err) : err_oom(err, "data");
+    return r < 0 ? r : dataset_open(s->packed, &s->ds, err);
 }
 
 int64_t samples_classes(const struct samples *s, int64_t width)

@@ -5,7 +5,8 @@
 #include "shared/nn/infer.h"
 
 struct samples {
-    char *folder; /* temporary: the packed data */
+    uint64_t seed;         /* of the split; set before samples_open */
+    char *folder, *packed; /* temporary: the packed data, a file in it */
     struct dataset *ds;
     struct dataset_report report;
     struct preprocess pre;

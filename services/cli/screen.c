@@ -222,8 +222,12 @@ static void describe_accuracy(yyjson_val *event, struct strbuf *line)
 static void on_best(struct screen *s, yyjson_val *event)
 {
     struct strbuf line = {0};
+    char size[32];
     const double images = number_of(event, "images_per_s"); /* where throughput is wanted */
-    strbuf_printf(&line, "%s: %.0f %s, %.2fx the original", text_of(event, "name"),
+    strbuf_printf(&line, "%s: ", text_of(event, "name"));
+    if (number_of(event, "packed_bytes") > 0) /* where size is */
+        strbuf_printf(&line, "%s packed, ", str_bytes(number_of(event, "packed_bytes"), size));
+    strbuf_printf(&line, "%.0f %s, %.2fx the original",
                   images > 0 ? images : number_of(event, "p50_us"), images > 0 ? "images/s" : "us",
                   number_of(event, "speedup_fp32"));
     describe_accuracy(event, &line);

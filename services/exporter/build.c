@@ -1,7 +1,8 @@
 /*
  * Task "build": one network with a precision for each layer, as a QDQ file, scored on the search
  * part. What is scored is the file as written, read back. The network is the job's, whose ranges
- * are known, or one that was trained, which is calibrated first.
+ * are known, or one that was trained, which is calibrated first (or has learned quantized: then it
+ * is described and scored).
  */
 #include "services/exporter/build.h"
 
@@ -13,10 +14,12 @@
 
 #include "services/exporter/exporter.h"
 #include "shared/base/str.h"
+#include "shared/coding/packed.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/logits.h"
 #include "shared/nn/ranges.h"
+#include "shared/work/goal.h"
 
 struct build {
     struct work_task *task;
@@ -60,17 +63,18 @@ static int choose(struct build *b, struct err *err)
         b->choices[i] = (struct quant_choice){
             .layer = names[i],
             .precision = b->order->all_int8 ? PRECISION_INT8 : PRECISION_FP32,
+            .weight_bits = (int)(b->order->weight_bits & 15),
         };
     for (size_t i = 0; i < b->order->n_layers && !b->order->all_int8; i++) {
         const Hone__V1__LayerChoice *wanted = b->order->layers[i];
-        enum precision precision;
-        rc = precision_parse(wanted->precision, &precision, err);
+        struct quant_choice *choice = choice_of(b, wanted->layer), found = {0};
+        rc = quant_choice_parse(wanted->precision, &found, err);
         if (rc < 0)
             return err_wrap(err, "layer '%s'", wanted->layer);
-        struct quant_choice *choice = choice_of(b, wanted->layer);
-        if (choice)
-            choice->precision = precision;
-        else if (precision != PRECISION_FP32)
+        if (choice) {
+            choice->precision = found.precision;
+            choice->weight_bits = found.weight_bits;
+        } else if (found.precision != PRECISION_FP32)
             return err_set(err, ERR_INVALID_ARGUMENT, "layer '%s' cannot run in %s", wanted->layer,
                            wanted->precision);
     }
@@ -82,6 +86,28 @@ static int choose(struct build *b, struct err *err)
 static bool is_trained(const struct build *b)
 {
     return *b->order->network != 0;
+}
+
+/* A network that has learned in its quantized form stays as it is. */
+static bool is_tuned(const struct build *b)
+{
+    return is_trained(b) && quant_is_quantized(b->parent);
+}
+
+static int take_over(struct build *b, struct err *err)
+{
+    const Hone__V1__BuildTask *order = b->order;
+    b->choices = arena_alloc(b->arena, order->n_layers + 1, sizeof(*b->choices));
+    if (!b->choices)
+        return err_oom(err, "the choice of precisions");
+    for (size_t i = 0; i < order->n_layers; i++) {
+        struct quant_choice *choice = &b->choices[b->n_choices++];
+        choice->layer = order->layers[i]->layer;
+        int rc = quant_choice_parse(order->layers[i]->precision, choice, err);
+        if (rc < 0)
+            return err_wrap(err, "layer '%s'", choice->layer);
+    }
+    return graph_clone(b->parent, &b->child, err);
 }
 
 static int known_ranges(const struct build *b, struct quant_ranges *ret, struct err *err)
@@ -128,15 +154,26 @@ static int correct(struct build *b, struct err *err)
                               &samples.view, err);
 }
 
+static int make(struct build *b, struct err *err)
+{
+    int rc = choose(b, err);
+    if (rc == 0)
+        rc = quantize(b, err);
+    return rc == 0 ? correct(b, err) : rc;
+}
+
 /* {"conv1":"int8", ...} */
 static int layers_json(const struct build *b, char **ret, struct err *err)
 {
     yyjson_mut_doc *doc = yyjson_mut_doc_new(NULL);
     yyjson_mut_val *root = doc ? yyjson_mut_obj(doc) : NULL;
     bool ok = root != NULL;
-    for (int i = 0; i < b->n_choices && ok; i++) /* names outlive the document */
-        ok = yyjson_mut_obj_add_str(doc, root, b->choices[i].layer,
-                                    precision_name(b->choices[i].precision));
+    for (int i = 0; i < b->n_choices && ok; i++) { /* names of layers outlive the document */
+        yyjson_mut_val *key = yyjson_mut_str(doc, b->choices[i].layer);
+        yyjson_mut_val *value =
+            yyjson_mut_strcpy(doc, quant_choice_name(&b->choices[i], (char[8]){0}));
+        ok = key && value && yyjson_mut_obj_add(root, key, value);
+    }
     if (ok)
         yyjson_mut_doc_set_root(doc, root);
     *ret = ok ? yyjson_mut_write(doc, 0, NULL) : NULL;
@@ -179,7 +216,8 @@ static int add_layers(struct build *b, struct err *err)
             return -ERR_RESOURCE_EXHAUSTED;
         int rc = message_set(&layer->layer, b->choices[i].layer, err);
         if (rc == 0)
-            rc = message_set(&layer->precision, precision_name(b->choices[i].precision), err);
+            rc = message_set(&layer->precision, quant_choice_name(&b->choices[i], (char[8]){0}),
+                             err);
         if (rc == 0)
             rc = message_append(&b->network->layers, &b->network->n_layers, layer, err);
         if (rc < 0) {
@@ -188,6 +226,28 @@ static int add_layers(struct build *b, struct err *err)
         }
     }
     return 0;
+}
+
+/* The smallest form of the file, where small is what is wanted; it is read back at once. */
+static int pack(struct build *b, const void *data, size_t bytes, struct err *err)
+{
+    _cleanup_(freep) void *packed = NULL;
+    _cleanup_(freep) void *back = NULL;
+    size_t n = 0, n_back = 0;
+    char name[HASH_HEX_BYTES];
+    if (!goal_small(b->state->spec))
+        return 0;
+    int rc = packed_write(data, bytes, &packed, &n, err);
+    if (rc == 0)
+        rc = packed_read(packed, n, bytes, &back, &n_back, err);
+    if (rc == 0 && (n_back != bytes || memcmp(back, data, bytes) != 0))
+        rc = err_set(err, ERR_INTERNAL, "the packed network does not come back");
+    if (rc == 0)
+        rc = store_put(b->task->store, packed, n, name, err);
+    if (rc == 0)
+        rc = message_set(&b->network->packed, name, err);
+    b->network->packed_bytes = n;
+    return rc;
 }
 
 /* Writes the file, and reads it back as what will be scored. */
@@ -202,45 +262,24 @@ static int export(struct build *b, struct graph **ret, struct err *err)
     if (rc == 0)
         rc = message_set(&b->network->artifact, name, err);
     if (rc == 0)
+        rc = pack(b, data, bytes, err);
+    if (rc == 0)
         rc = message_set(&b->network->name, b->order->name, err);
     if (rc == 0 && is_trained(b))
         rc = message_set(&b->network->design, b->order->student->design, err);
     if (rc == 0)
         rc = add_layers(b, err);
     const struct cost cost = graph_cost(b->parent);
+    const bool tuned = is_tuned(b);
     b->network->bytes = bytes;
-    b->network->macs = (uint64_t)cost.macs;
-    b->network->parameters = (uint64_t)cost.parameters;
+    b->network->macs = tuned ? b->order->student->macs : (uint64_t)cost.macs;
+    b->network->parameters = tuned ? b->order->student->parameters : (uint64_t)cost.parameters;
     b->network->predicted_us = b->order->predicted_us;
     b->network->predicted_kl = b->order->predicted_kl;
     return rc < 0 ? rc : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
 }
 
 /* ---- scoring ---- */
-
-/* Without labels the original is right by definition. */
-static int add_drop(const struct logits *original, const float *logits, const int32_t *labels,
-                    Hone__V1__Accuracy *accuracy, struct err *err)
-{
-    const int64_t n = original->n, width = original->width;
-    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
-    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
-    if (!was || !is)
-        return err_oom(err, "a score");
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t old_top = infer_top(original->rows + i * width, width);
-        const int64_t truth = labels ? labels[i] : old_top;
-        was[i] = old_top == truth;
-        is[i] = infer_top(logits + i * width, width) == truth;
-    }
-    struct paired_drop drop;
-    infer_paired_drop(was, is, n, &drop);
-    accuracy->drop_points = drop.points;
-    accuracy->drop_upper95_points = drop.upper95_points;
-    accuracy->worse = (uint64_t)drop.worse;
-    accuracy->better = (uint64_t)drop.better;
-    return 0;
-}
 
 static int add_accuracy(struct build *b, const struct logits *original, const float *logits,
                         const int32_t *labels, struct err *err)
@@ -260,9 +299,13 @@ static int add_accuracy(struct build *b, const struct logits *original, const fl
     a->agreement = m.agreement;
     a->n = (uint64_t)original->n;
     char name[HASH_HEX_BYTES];
-    rc = add_drop(original, logits, labels, a, err);
-    if (rc == 0)
-        rc = logits_write(b->task->store, logits, original->n, original->width, name, err);
+    struct paired_drop drop;
+    infer_paired_drop(logits, original->rows, labels, original->n, original->width, &drop);
+    a->drop_points = drop.points;
+    a->drop_upper95_points = drop.upper95_points;
+    a->worse = (uint64_t)drop.worse;
+    a->better = (uint64_t)drop.better;
+    rc = logits_write(b->task->store, logits, original->n, original->width, name, err);
     if (rc == 0)
         rc = message_set(&a->predictions, name, err);
     if (rc == 0)
@@ -320,11 +363,7 @@ static int build(struct build *b, struct err *err)
     int rc = build_read_network(b->task, is_trained(b) ? b->order->network : b->state->network,
                                 &b->parent, err);
     if (rc == 0)
-        rc = choose(b, err);
-    if (rc == 0)
-        rc = quantize(b, err);
-    if (rc == 0)
-        rc = correct(b, err);
+        rc = is_tuned(b) ? take_over(b, err) : make(b, err);
     if (rc == 0)
         rc = describe(b, err);
     if (rc == 0)

@@ -5,7 +5,7 @@ int main(void)
 {
     static const struct work_kind kinds[] = {
         {.kind = "calibrate", .handle = exporter_calibrate, .version = 1, .memo = true},
-        {.kind = "build", .handle = exporter_build, .version = 2, .memo = true},
+        {.kind = "build", .handle = exporter_build, .version = 3, .memo = true},
         {.kind = "prove", .handle = exporter_prove, .version = 1, .memo = true},
         {.kind = "report", .handle = exporter_report, .version = 1},
     };

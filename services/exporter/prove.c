@@ -8,15 +8,11 @@
 #include <string.h>
 
 #include "services/exporter/exporter.h"
-#include "shared/base/pool.h"
 #include "shared/data/preprocess.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/infer.h"
 #include "shared/nn/logits.h"
-#include "shared/nn/ort.h"
 #include "shared/work/state.h"
-
-#define ORT_BATCH 50
 
 struct proof {
     struct work_task *task;
@@ -72,30 +68,6 @@ static int proof_open(struct proof *p, struct err *err)
     return r;
 }
 
-/* Without labels the original is right by definition. */
-static int compare_with_original(const struct proof *p, const float *logits,
-                                 Hone__V1__Accuracy *accuracy, struct err *err)
-{
-    _cleanup_(freep) uint8_t *parent = mem_calloc((size_t)p->view.n, 1);
-    _cleanup_(freep) uint8_t *child = mem_calloc((size_t)p->view.n, 1);
-    if (!parent || !child)
-        return err_oom(err, "the proof");
-    for (int64_t i = 0; i < p->view.n; i++) {
-        int old_top = infer_top(p->original.rows + i * p->width, p->width);
-        int new_top = infer_top(logits + i * p->width, p->width);
-        int truth = p->labels ? p->labels[i] : old_top;
-        parent[i] = old_top == truth;
-        child[i] = new_top == truth;
-    }
-    struct paired_drop drop;
-    infer_paired_drop(parent, child, p->view.n, &drop);
-    accuracy->drop_points = drop.points;
-    accuracy->drop_upper95_points = drop.upper95_points;
-    accuracy->worse = (uint64_t)drop.worse;
-    accuracy->better = (uint64_t)drop.better;
-    return 0;
-}
-
 static int add_accuracy(struct proof *p, const float *logits, const char *engine, struct err *err)
 {
     Hone__V1__Accuracy *a = message_new(&hone__v1__accuracy__descriptor, err);
@@ -112,10 +84,14 @@ static int add_accuracy(struct proof *p, const float *logits, const char *engine
     a->agreement = m.agreement;
     a->kl = m.kl;
     a->n = (uint64_t)p->view.n;
-    r = compare_with_original(p, logits, a, err);
+    struct paired_drop drop;
+    infer_paired_drop(logits, p->original.rows, p->labels, p->view.n, p->width, &drop);
+    a->drop_points = drop.points;
+    a->drop_upper95_points = drop.upper95_points;
+    a->worse = (uint64_t)drop.worse;
+    a->better = (uint64_t)drop.better;
     char name[HASH_HEX_BYTES];
-    if (r == 0)
-        r = logits_write(p->task->store, logits, p->view.n, p->width, name, err);
+    r = logits_write(p->task->store, logits, p->view.n, p->width, name, err);
     if (r == 0)
         r = message_set(&a->predictions, name, err);
     if (r == 0)
@@ -138,78 +114,21 @@ static int prove_here(struct proof *p, float *logits, struct err *err)
     return r < 0 ? r : add_accuracy(p, logits, "hone", err);
 }
 
-/* ---- ONNX Runtime over the same samples, a session for each thread ---- */
+/* ---- ONNX Runtime over the same samples ---- */
 
-struct peer {
-    struct proof *proof;
-    struct ort **sessions;
-    float **inputs; /* one batch for each thread */
-    int threads;
-    int64_t batch, in_width;
-    float *logits;
-};
-
-static void peer_release(struct peer *peer)
+static int on_peer(void *ctx, int64_t done, int64_t total, struct err *err)
 {
-    for (int i = 0; i < peer->threads; i++) {
-        if (peer->sessions)
-            ort_close(peer->sessions[i]);
-        if (peer->inputs)
-            free(peer->inputs[i]);
-    }
-    free(peer->sessions);
-    free(peer->inputs);
-}
-
-static int peer_open(struct peer *peer, struct err *err)
-{
-    struct proof *p = peer->proof;
-    const struct shape *in = &p->graph->values[p->graph->inputs[0]]->shape;
-    peer->in_width = shape_elements_at(in, 1);
-    peer->sessions = mem_calloc((size_t)peer->threads, sizeof(*peer->sessions));
-    peer->inputs = mem_calloc((size_t)peer->threads, sizeof(*peer->inputs));
-    if (!peer->sessions || !peer->inputs)
-        return err_oom(err, "ONNX Runtime");
-    for (int i = 0; i < peer->threads; i++) {
-        int r = ort_open(p->onnx, p->onnx_bytes, 1, &peer->sessions[i], err);
-        if (r < 0)
-            return r;
-        int64_t fixed = ort_fixed_batch(peer->sessions[i]);
-        peer->batch = fixed > 0 ? fixed : ORT_BATCH;
-        peer->inputs[i] = mem_calloc((size_t)(peer->batch * peer->in_width), sizeof(float));
-        if (!peer->inputs[i])
-            return err_oom(err, "ONNX Runtime");
-    }
-    return 0;
-}
-
-static int peer_batch(void *ctx, int64_t index, int worker, struct err *err)
-{
-    struct peer *peer = ctx;
-    struct proof *p = peer->proof;
-    int64_t first = index * peer->batch, n = p->view.n - first;
-    if (n > peer->batch)
-        n = peer->batch;
-    int r = work_progress(p->task, "prove on ONNX Runtime", (double)first, (double)p->view.n,
-                          "samples", err);
-    if (r == 0)
-        r = sample_view_fill(&p->view, first, n, peer->inputs[worker], err);
-    if (r < 0)
-        return r;
-    return ort_run(peer->sessions[worker], n, peer->inputs[worker], peer->logits + first * p->width,
-                   p->width, err);
+    return work_progress(ctx, "prove on ONNX Runtime", (double)done, (double)total, "samples", err);
 }
 
 /* A file that ONNX Runtime cannot run is a finding: it is recorded and the proof goes on. */
 static int prove_peer(struct proof *p, float *logits, struct err *err)
 {
-    _cleanup_(peer_release) struct peer peer = {
-        .proof = p, .threads = p->task->threads > 0 ? p->task->threads : 1, .logits = logits};
+    const struct infer_options options = {
+        .threads = p->task->threads, .progress = on_peer, .progress_ctx = p->task};
     struct err why = {0};
-    int r = peer_open(&peer, &why);
-    if (r == 0)
-        r = pool_for((p->view.n + peer.batch - 1) / peer.batch, peer.threads, peer_batch, &peer,
-                     &why);
+    int r = infer_run_ort(p->onnx, p->onnx_bytes, p->graph, &options, p->view.n, sample_view_fill,
+                          &p->view, logits, &why);
     if (r == 0)
         return add_accuracy(p, logits, "onnxruntime", err);
     if (r == -ERR_CANCELLED || r == -ERR_ABORTED || r == -ERR_RESOURCE_EXHAUSTED) {

@@ -19,9 +19,16 @@
 
 /* ---- choosing and the verdict ---- */
 
+double report_bound(const struct report *r, const job_network *network, double *ret_percent)
+{
+    const double confidence = goal_confidence(r->state->spec);
+    *ret_percent = confidence > 0.5 ? 100 * confidence : 95;
+    return confidence > 0.5 ? network->drop_bound_points : network->drop_upper95_points;
+}
+
 const char *report_file_of(const struct report *r, const job_network *network, char text[160])
 {
-    if (network == r->chosen)
+    if (strcmp(network->name, r->chosen->name) == 0)
         snprintf(text, 160, "model.onnx");
     else
         snprintf(text, 160, "alternative-%.120s.onnx", network->name);
@@ -81,25 +88,47 @@ static const job_network *closest(const job_state *state)
     return best;
 }
 
+/* What a network costs beside its time, where that was asked: "takes 190 us and 118.2 KB, ". */
+static char *write_costs(const job_state *s, const job_network *network)
+{
+    const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
+    char bytes[32];
+    return goal_turned(s->spec) || goal_small(s->spec)
+               ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
+                            str_bytes(goal_bytes(network), bytes))
+               : strdup("");
+}
+
 /* Why the original stays. */
 static char *write_refusal(const struct report *r)
 {
     const job_state *s = r->state;
     const job_network *best = closest(s);
-    const Hone__V1__Timing *t = state_timing(best, "hone", NULL);
-    char limits[GOAL_TEXT_BYTES], bytes[32];
-    _cleanup_(freep) char *costs = goal_turned(s->spec)
-                                       ? str_printf("takes %.0f us and %s, ", t ? t->p50_us : NAN,
-                                                    str_bytes((double)best->bytes, bytes))
-                                       : strdup("");
+    char limits[GOAL_TEXT_BYTES];
+    double percent;
+    const double bound = report_bound(r, best, &percent);
+    _cleanup_(freep) char *costs = write_costs(s, best);
     const bool keeps =
         goal_turned(s->spec) && goal_affordable(s->spec, goal_cost_of(s, s->baseline));
     return str_printf("%s %s %s: the original stays. The closest, %s, %sis %.2fx as fast and drops "
-                      "%.2f points (at most %.2f with 95 %% confidence).",
+                      "%.2f points (at most %.2f with %g %% confidence).",
                       keeps ? "The original is" : "No network stayed", goal_text(s->spec, limits),
                       keeps ? "itself, and nothing loses less" : "and was better than the original",
                       best->name, costs ? costs : "", report_speedup(r, best, s->baseline, "hone"),
-                      best->drop_points, best->drop_upper95_points);
+                      best->drop_points, bound, percent);
+}
+
+/* "29.6x smaller than the original (116.8 KB packed, instead of 3.5 MB), " where that was asked. */
+static char *smaller_text(const struct report *r)
+{
+    const job_state *s = r->state;
+    char small[32], large[32];
+    return goal_small(s->spec)
+               ? str_printf("%.1fx smaller than the original (%s packed, instead of %s), ",
+                            goal_bytes(s->baseline) / goal_bytes(r->chosen),
+                            str_bytes(goal_bytes(r->chosen), small),
+                            str_bytes(goal_bytes(s->baseline), large))
+               : strdup("");
 }
 
 /* "193 us instead of 388 us, batch 1, 1 thread". */
@@ -125,7 +154,10 @@ static char *write_verdict(const struct report *r)
     if (r->chosen == s->baseline)
         return write_refusal(r);
     const Hone__V1__Accuracy *a = state_accuracy(r->chosen, "test", "hone");
+    double percent;
+    const double bound = report_bound(r, r->chosen, &percent);
     _cleanup_(freep) char *speed = speed_text(r);
+    _cleanup_(freep) char *smaller = smaller_text(r);
     _cleanup_(freep) char *quality =
         labels ? str_printf("%.2f %% instead of %.2f %% accurate on %llu test samples",
                             100 * a->value, 100 * base->value, (unsigned long long)a->n)
@@ -137,10 +169,11 @@ static char *write_verdict(const struct report *r)
                          r->chosen->name)
             : strdup("");
     return str_printf(
-        "%s%.2fx faster than the original in fp32 (%s), %s; the drop is at most %.2f points with "
-        "95 %% confidence.",
-        turned ? turned : "", report_speedup(r, r->chosen, s->baseline, "hone"), speed ? speed : "",
-        quality ? quality : "", r->chosen->drop_upper95_points);
+        "%s%s%.2fx faster than the original in fp32 (%s), %s; the drop is at most %.2f points with "
+        "%g %% confidence.",
+        turned ? turned : "", smaller ? smaller : "",
+        report_speedup(r, r->chosen, s->baseline, "hone"), speed ? speed : "",
+        quality ? quality : "", bound, percent);
 }
 
 /* ---- files ---- */
@@ -177,26 +210,40 @@ static int add_text(struct work_task *task, const struct report *report, report_
     return add_file(result, name, artifact, text.length, err);
 }
 
-static int write_files(struct work_task *task, const struct report *report,
+/* Under its name, unless that has been given away. */
+static int add_network(const struct report *report, const job_network *network,
                        Hone__V1__JobResult *result, struct err *err)
+{
+    char file[160];
+    report_file_of(report, network, file);
+    for (size_t i = 0; i < result->n_files; i++)
+        if (strcmp(result->files[i]->name, file) == 0)
+            return 0;
+    return add_file(result, file, network->artifact, network->bytes, err);
+}
+
+/* The manifest last: it names the others. */
+static int write_files(struct work_task *task, struct report *report, Hone__V1__JobResult *result,
+                       struct err *err)
 {
     const job_state *s = report->state;
     /* The original as it came, when nothing better was found. */
     const char *model = report->chosen == s->baseline ? s->model : report->chosen->artifact;
     int r = add_file(result, "model.onnx", model, report->chosen->bytes, err);
+    if (r == 0 && report->chosen->packed_bytes)
+        r = add_file(result, "model.hone", report->chosen->packed, report->chosen->packed_bytes,
+                     err);
     if (r == 0)
         r = add_text(task, report, report_result_json, "result.json", result, err);
     if (r == 0)
         r = add_text(task, report, report_html, "report.html", result, err);
+    for (size_t i = 0; r == 0 && i < s->n_finals; i++)
+        r = add_network(report, s->finals[i], result, err);
+    if (r == 0) /* what speed-ups over int8 are over */
+        r = add_network(report, s->plain_int8, result, err);
+    report->delivered = result;
     if (r == 0)
         r = add_text(task, report, report_manifest_json, "manifest.json", result, err);
-    for (size_t i = 0; r == 0 && i < s->n_finals; i++) {
-        char file[160];
-        if (s->finals[i] == report->chosen)
-            continue;
-        r = add_file(result, report_file_of(report, s->finals[i], file), s->finals[i]->artifact,
-                     s->finals[i]->bytes, err);
-    }
     return r == 0 ? message_set(&result->verdict, report->verdict, err) : r;
 }
 
@@ -294,6 +341,10 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .measured = in.measured,
                             .trained = in.trained,
                             .n_trained = in.n_trained,
+                            .runs = in.runs,
+                            .n_runs = in.n_runs,
+                            .openings = in.record->openings,
+                            .n_openings = in.record->n_openings,
                             .chosen = choose(in.stage->state),
                             .created_ms = in.job.created_ms,
                             .ended_ms = clock_wall_ms()};
@@ -311,7 +362,7 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
     r = write_report(task, &report, result, err);
     const int64_t took_ms = report.ended_ms - report.created_ms - in.job.away_ms;
     if (r == 0 && in.asked)
-        r = so_far_put_state(task->store, task->task->job, report.state, in.asked,
+        r = so_far_put_state(task->store, task->task->job, report.state, in.asked, in.record,
                              (double)took_ms / 1000, err);
     if (r < 0)
         return r;

@@ -123,7 +123,7 @@ static void add_head(const struct report *r, struct strbuf *out)
                                : "points of disagreement (test part)",
             "%.2f", r->chosen->drop_points);
     add_kpi(out, "smaller file", "%.2f&times;",
-            (double)r->state->baseline->bytes / (double)r->chosen->bytes);
+            goal_bytes(r->state->baseline) / goal_bytes(r->chosen));
     strbuf_add(out, "</div>");
 }
 
@@ -169,6 +169,7 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     const Hone__V1__Timing *peer = state_timing(n, "onnxruntime", NULL);
     const Hone__V1__Accuracy *accuracy = state_accuracy(n, "test", "hone");
     char bytes[32];
+    double percent;
     strbuf_add(out, n == r->chosen ? "<tr class=chosen>" : "<tr>");
     report_tagged(out, "<td>", name, "</td>");
     add_time_cells(r, t, out);
@@ -177,14 +178,14 @@ static void add_row(const struct report *r, const job_network *n, const char *na
     add_percent_cell(out, accuracy);
     if (is_final)
         strbuf_printf(out, "<td>%.2f</td><td class=%s>%.2f %s</td>", n->drop_points,
-                      n->within_limit ? "ok" : "no", n->drop_upper95_points,
+                      n->within_limit ? "ok" : "no", report_bound(r, n, &percent),
                       n->within_limit ? "&#10003;" : "&#10007;");
     else if (accuracy && n != r->state->baseline)
         strbuf_printf(out, "<td>%.2f</td><td>%.2f</td>", accuracy->drop_points,
                       accuracy->drop_upper95_points);
     else
         strbuf_add(out, "<td>&ndash;</td><td>&ndash;</td>");
-    strbuf_printf(out, "<td>%s</td>", str_bytes((double)n->bytes, bytes));
+    strbuf_printf(out, "<td>%s</td>", str_bytes(goal_bytes(n), bytes));
     report_us_cell(out, peer ? peer->p50_us : 0);
     add_percent_cell(out, state_accuracy(n, "test", "onnxruntime"));
     strbuf_add(out, "</tr>");
@@ -193,12 +194,14 @@ static void add_row(const struct report *r, const job_network *n, const char *na
 static void add_table(const struct report *r, struct strbuf *out)
 {
     char limits[GOAL_TEXT_BYTES];
+    double percent;
+    report_bound(r, r->state->baseline, &percent);
     strbuf_printf(out,
                   "<section><h2>Results</h2><table><tr><th>Network<th>median<th>%s"
-                  "<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (95 %%)"
+                  "<th>over fp32<th>over int8<th>%s<th>drop<th>drop at most (%g %%)"
                   "<th>file<th>ONNX Runtime %s<th>%s there</tr>",
                   wants_throughput(r) ? "images/s" : "90th percentile",
-                  report_labelled(r) ? "accuracy" : "agreement", ort_version(),
+                  report_labelled(r) ? "accuracy" : "agreement", percent, ort_version(),
                   report_labelled(r) ? "accuracy" : "agreement");
     add_row(r, r->state->baseline, "original, fp32", false, out);
     bool listed = false;
@@ -215,10 +218,12 @@ static void add_table(const struct report *r, struct strbuf *out)
                   "</table><p class=soft>Times are of one run of the network with its input and "
                   "output conversions, measured interleaved. %s on the test part, on which each "
                   "final was scored once. The drop is paired with the original sample by sample; "
-                  "the limit: %s.</p></section>",
+                  "the limit: %s.</p>",
                   report_labelled(r) ? "Accuracy is"
                                      : "Agreement with the original's top answer is",
                   goal_text(r->state->spec, limits));
+    report_test_part_html(r, out);
+    strbuf_add(out, "</section>");
 }
 
 /* What was not done again. */
@@ -320,7 +325,8 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
                   nn_version(), ort_version());
     add_fact(out, "hardware", r->measured->cpu);
     strbuf_add(out, "</dl><p class=soft>manifest.json beside this file has every hash, seed and "
-                    "number.</p></section>");
+                    "number; hone reproduce manifest.json finds them again (with --retrain, the "
+                    "weights of all students, too).</p></section>");
 }
 
 int report_html(const struct report *r, struct strbuf *out, struct err *err)

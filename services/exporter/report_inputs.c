@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "services/exporter/build.h"
-#include "shared/work/goal.h"
+#include "services/exporter/test_part.h"
 
 void report_inputs_release(struct report_inputs *in)
 {
@@ -14,8 +14,10 @@ void report_inputs_release(struct report_inputs *in)
     message_free(in->profile);
     message_free(in->scores);
     message_free(in->asked);
-    for (size_t i = 0; i < in->n_trained; i++)
-        message_free(in->trained[i]);
+    message_free(in->record);
+    for (size_t i = 0; i < in->n_runs; i++)
+        message_free(in->runs[i]);
+    free(in->runs);
     free(in->trained);
     job_info_release(&in->job);
 }
@@ -198,21 +200,23 @@ static int read_one(struct work_task *task, const char *name, struct report_inpu
     Hone__V1__TrainResult *trained = NULL;
     int r = message_load(task->store, name, &hone__v1__train_result__descriptor, &trained, err);
     if (r == 0)
-        r = message_append(&in->trained, &in->n_trained, trained, err);
+        r = message_append(&in->runs, &in->n_runs, trained, err);
     if (r < 0)
         message_free(trained);
     return r;
 }
 
-/* The curves of students: of each the last run, which goes on from those before. */
+/* Of each student the last run is its curve: it goes on from those before. */
 static int read_trained(struct work_task *task, const job_state *state, struct report_inputs *in,
                         struct err *err)
 {
     int r = 0;
     for (size_t i = 0; r == 0 && i < state->n_students; i++) {
         const Hone__V1__Student *s = state->students[i];
-        if (s->n_trained > 0)
-            r = read_one(task, s->trained[s->n_trained - 1], in, err);
+        for (size_t k = 0; r == 0 && k < s->n_trained; k++)
+            r = read_one(task, s->trained[k], in, err);
+        if (r == 0 && s->n_trained > 0)
+            r = message_append(&in->trained, &in->n_trained, in->runs[in->n_runs - 1], err);
     }
     return r;
 }
@@ -248,8 +252,10 @@ int report_inputs_read(struct work_task *task, struct report_inputs *in, struct 
         return r;
     r = group.measure >= 0 ? merge(&group, in, err) : take_machine(in, err);
     if (r == 0)
-        goal_judge(in->stage->state);
-    return r;
+        r = test_part_judge(in->stage->state, err);
+    if (r < 0)
+        return r;
+    return test_part_openings(task, in->stage->state, &in->record, err);
 }
 
 int report_inputs_networks(struct work_task *task, const job_state *state,

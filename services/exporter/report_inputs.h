@@ -9,8 +9,11 @@ struct report_inputs {
     Hone__V1__Profile *profile;
     Hone__V1__Scores *scores;
     Hone__V1__JobSpec *asked;
-    Hone__V1__TrainResult **trained;
+    Hone__V1__TrainResult **runs; /* of all students: each its own, in order */
+    size_t n_runs;
+    Hone__V1__TrainResult **trained; /* the last run of each, among those */
     size_t n_trained;
+    Hone__V1__JobRecord *record; /* its openings of the test part */
     struct job_info job;
 };
 void report_inputs_release(struct report_inputs *inputs); /* for _cleanup_ */

@@ -71,6 +71,13 @@ static void add_peers(doc *d, val *object, const job_network *network)
     add_accuracy(d, peer, a, true);
 }
 
+/* Of a final: by what it is judged, together with the others. */
+static void add_bound(doc *d, val *object, const job_network *network)
+{
+    report_number(d, object, "drop_bound_points", network->drop_bound_points, 4);
+    yyjson_mut_obj_add_bool(d, object, "within_limit", network->within_limit);
+}
+
 static val *network_object(doc *d, const struct report *r, const job_network *network,
                            const char *file, bool compared)
 {
@@ -84,6 +91,8 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
     yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
     yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    if (network->packed_bytes)
+        yyjson_mut_obj_add_uint(d, o, "packed_bytes", network->packed_bytes);
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     if (compared) {
@@ -91,7 +100,7 @@ static val *network_object(doc *d, const struct report *r, const job_network *ne
                       4);
         report_number(d, o, "speedup_int8",
                       report_speedup(r, network, r->state->plain_int8, "hone"), 4);
-        yyjson_mut_obj_add_bool(d, o, "within_limit", network->within_limit);
+        add_bound(d, o, network);
         report_number(d, o, "predicted_us", network->predicted_us, 2);
     }
     add_peers(d, o, network);
@@ -165,20 +174,22 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     add_limit(d, root, r);
     add_saved(d, root, r);
     add_hardware(d, root, r);
+    report_test_part_json(r, d, root);
     const char *original = r->asked && *r->asked->model_path ? r->asked->model_path : "original";
     yyjson_mut_obj_add_val(d, root, "baseline",
                            network_object(d, r, r->state->baseline, original, false));
+    char file[160];
     yyjson_mut_obj_add_val(d, root, "plain_int8",
-                           network_object(d, r, r->state->plain_int8, "", false));
+                           network_object(d, r, r->state->plain_int8,
+                                          report_file_of(r, r->state->plain_int8, file), false));
     val *results = yyjson_mut_obj_add_arr(d, root, "results");
     for (size_t i = 0; i < r->state->n_finals; i++) {
-        char file[160];
         const job_network *n = r->state->finals[i];
         yyjson_mut_arr_append(results, network_object(d, r, n, report_file_of(r, n, file), true));
     }
     report_front_json(r, d, root);
     report_layers_json(r, d, root);
-    report_students_json(r, d, root);
+    report_students_json(r, false, d, root);
     report_curves_json(r, d, root);
     return write_doc(d, out, err);
 }
@@ -193,12 +204,18 @@ static void add_layers(doc *d, val *object, const job_network *network)
                            yyjson_mut_strcpy(d, network->layers[i]->precision));
 }
 
-static void add_network(doc *d, val *array, const job_network *network)
+static val *add_network(doc *d, val *array, const job_network *network)
 {
     val *o = yyjson_mut_arr_add_obj(d, array);
     yyjson_mut_obj_add_strcpy(d, o, "name", network->name);
     yyjson_mut_obj_add_strcpy(d, o, "sha256", network->artifact);
     yyjson_mut_obj_add_uint(d, o, "bytes", network->bytes);
+    yyjson_mut_obj_add_uint(d, o, "macs", network->macs);
+    yyjson_mut_obj_add_uint(d, o, "parameters", network->parameters);
+    if (network->packed_bytes) {
+        yyjson_mut_obj_add_strcpy(d, o, "packed_sha256", network->packed);
+        yyjson_mut_obj_add_uint(d, o, "packed_bytes", network->packed_bytes);
+    }
     if (*network->design)
         yyjson_mut_obj_add_strcpy(d, o, "design", network->design);
     report_number(d, o, "predicted_us", network->predicted_us, 2);
@@ -221,6 +238,18 @@ static void add_network(doc *d, val *array, const job_network *network)
         add_accuracy(d, a, network->accuracies[i], true);
     }
     add_layers(d, o, network);
+    return o;
+}
+
+static void add_files(doc *d, val *root, const struct report *r)
+{
+    val *files = yyjson_mut_obj_add_arr(d, root, "files");
+    for (size_t i = 0; r->delivered && i < r->delivered->n_files; i++) {
+        val *o = yyjson_mut_arr_add_obj(d, files);
+        yyjson_mut_obj_add_strcpy(d, o, "name", r->delivered->files[i]->name);
+        yyjson_mut_obj_add_strcpy(d, o, "sha256", r->delivered->files[i]->artifact);
+        yyjson_mut_obj_add_uint(d, o, "bytes", r->delivered->files[i]->bytes);
+    }
 }
 
 static void add_versions(doc *d, val *root)
@@ -274,16 +303,18 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
         return err_oom(err, "manifest.json");
     char when[32];
     yyjson_mut_doc_set_root(d, root);
-    yyjson_mut_obj_add_str(d, root, "schema", "hone.manifest/1");
+    yyjson_mut_obj_add_str(d, root, "schema", "hone.manifest/2");
     yyjson_mut_obj_add_strcpy(d, root, "job", r->job);
     yyjson_mut_obj_add_strcpy(d, root, "created", clock_iso8601(r->created_ms, when));
     yyjson_mut_obj_add_strcpy(d, root, "ended", clock_iso8601(r->ended_ms, when));
     add_versions(d, root);
     add_hardware(d, root, r);
+    report_test_part_json(r, d, root);
     add_limit(d, root, r);
     add_saved(d, root, r);
     add_settings(d, root, r);
     add_inputs(d, root, r);
+    add_files(d, root, r);
     val *decisions = yyjson_mut_obj_add_arr(d, root, "decisions");
     for (size_t i = 0; i < r->state->n_decisions; i++)
         yyjson_mut_arr_add_strcpy(d, decisions, r->state->decisions[i]);
@@ -294,9 +325,9 @@ int report_manifest_json(const struct report *r, struct strbuf *out, struct err 
     add_network(d, networks, r->state->plain_int8);
     for (size_t i = 0; i < r->state->n_candidates; i++)
         add_network(d, networks, r->state->candidates[i]);
-    report_students_json(r, d, root);
+    report_students_json(r, true, d, root);
     val *finals = yyjson_mut_obj_add_arr(d, root, "finals");
     for (size_t i = 0; i < r->state->n_finals; i++)
-        add_network(d, finals, r->state->finals[i]);
+        add_bound(d, add_network(d, finals, r->state->finals[i]), r->state->finals[i]);
     return write_doc(d, out, err);
 }

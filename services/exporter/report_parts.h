@@ -30,8 +30,13 @@ void report_front_json(const struct report *report, yyjson_mut_doc *d, yyjson_mu
 
 /* ---- report_students.c: the students that were tried; nothing where none were ---- */
 void report_students_html(const struct report *report, struct strbuf *out);
-/* For result.json and manifest.json. */
-void report_students_json(const struct report *report, yyjson_mut_doc *d, yyjson_mut_val *root);
+/* For result.json and manifest.json. whole: with all that it takes to train each again. */
+void report_students_json(const struct report *report, bool whole, yyjson_mut_doc *d,
+                          yyjson_mut_val *root);
+
+/* ---- report_test_part.c: when the test part was opened, and for whom ---- */
+void report_test_part_html(const struct report *report, struct strbuf *out);
+void report_test_part_json(const struct report *report, yyjson_mut_doc *d, yyjson_mut_val *root);
 
 /* ---- report_layers.c: the layers of the chosen network, beside the original's ---- */
 void report_layers_html(const struct report *report, struct strbuf *out);

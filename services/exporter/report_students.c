@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "services/exporter/report_parts.h"
+#include "shared/work/message_json.h"
 
 static double at(const double *values, size_t n, size_t i)
 {
@@ -68,21 +69,56 @@ void report_students_html(const struct report *r, struct strbuf *out)
     strbuf_add(out, "</table></section>");
 }
 
-/* ---- result.json ---- */
+/* ---- result.json, manifest.json ---- */
 
-static void add_rungs_json(yyjson_mut_doc *d, yyjson_mut_val *o, const Hone__V1__Student *s)
+/* How a run was asked for, and what came out. */
+static void add_run(yyjson_mut_doc *d, yyjson_mut_val *o, const Hone__V1__TrainResult *run)
+{
+    const Hone__V1__TrainTask *asked = run->asked;
+    yyjson_mut_obj_add_strcpy(d, o, "sha256", run->network ? run->network->artifact : "");
+    report_number(d, o, "seconds", run->seconds, 1);
+    yyjson_mut_obj_add_uint(d, o, "threads", run->threads);
+    yyjson_mut_obj_add_strcpy(d, o, "precision", run->precision);
+    if (!asked) /* by another version */
+        return;
+    yyjson_mut_obj_add_strcpy(d, o, "from_sha256", asked->network);
+    yyjson_mut_obj_add_strcpy(d, o, "teacher_sha256", asked->teacher);
+    yyjson_mut_obj_add_strcpy(d, o, "teacher_cache_sha256", run->teacher_cache);
+    yyjson_mut_obj_add_strcpy(d, o, "judge_sha256", asked->judge);
+    if (asked->preprocess)
+        yyjson_mut_obj_add_strcpy(d, o, "preprocess", asked->preprocess->text);
+    if (asked->settings)
+        yyjson_mut_obj_add_val(d, o, "settings", message_to_json(&asked->settings->base, d));
+}
+
+/* runs: as many as there are names of them; NULL: not to be told. */
+static void add_rungs_json(yyjson_mut_doc *d, yyjson_mut_val *o, const Hone__V1__Student *s,
+                           Hone__V1__TrainResult *const *runs)
 {
     yyjson_mut_val *rungs = yyjson_mut_obj_add_arr(d, o, "rungs");
     for (size_t i = 0; i < s->n_epochs || i < s->n_accuracies; i++) {
         yyjson_mut_val *rung = yyjson_mut_arr_add_obj(d, rungs);
         report_number(d, rung, "epochs", at(s->epochs, s->n_epochs, i), 3);
         report_number(d, rung, "accuracy", at(s->accuracies, s->n_accuracies, i), 6);
+        if (runs && i < s->n_trained)
+            add_run(d, rung, runs[i]);
     }
 }
 
-void report_students_json(const struct report *r, yyjson_mut_doc *d, yyjson_mut_val *root)
+static size_t count_runs(const job_state *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_students; i++)
+        n += s->students[i]->n_trained;
+    return n;
+}
+
+void report_students_json(const struct report *r, bool whole, yyjson_mut_doc *d,
+                          yyjson_mut_val *root)
 {
     const job_state *s = r->state;
+    const bool known = whole && r->n_runs > 0 && r->n_runs == count_runs(s);
+    size_t run = 0;
     yyjson_mut_val *list = s->n_students ? yyjson_mut_obj_add_arr(d, root, "students") : NULL;
     for (size_t i = 0; i < s->n_students; i++) {
         const Hone__V1__Student *student = s->students[i];
@@ -92,12 +128,15 @@ void report_students_json(const struct report *r, yyjson_mut_doc *d, yyjson_mut_
         report_number(d, o, "predicted_us", student->predicted_us, 2);
         yyjson_mut_obj_add_uint(d, o, "macs", student->macs);
         yyjson_mut_obj_add_uint(d, o, "parameters", student->parameters);
-        add_rungs_json(d, o, student);
+        add_rungs_json(d, o, student, known ? r->runs + run : NULL);
+        run += student->n_trained;
         report_number(d, o, "predicted_accuracy", student->predicted > 0 ? student->predicted : NAN,
                       6);
         report_number(d, o, "seconds", student->seconds, 1);
         yyjson_mut_obj_add_strcpy(d, o, "given_up", student->out);
         yyjson_mut_obj_add_strcpy(d, o, "sha256", student->network);
+        if (whole)
+            yyjson_mut_obj_add_strcpy(d, o, "built_sha256", student->built);
         yyjson_mut_val *trained = yyjson_mut_obj_add_arr(d, o, "trained_sha256");
         for (size_t k = 0; k < student->n_trained; k++)
             yyjson_mut_arr_add_strcpy(d, trained, student->trained[k]);

@@ -6,6 +6,7 @@
 
 #include "shared/base/fs.h"
 #include "shared/base/str.h"
+#include "shared/coding/packed.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
@@ -48,6 +49,20 @@ static int refused(int code, struct err *err)
     return -ERR_INVALID_ARGUMENT;
 }
 
+/* What comes packed goes on as ONNX. */
+static int unpack(void **data, size_t *bytes, struct err *err)
+{
+    void *unpacked = NULL;
+    if (!packed_is(*data, *bytes))
+        return 0;
+    int r = packed_read(*data, *bytes, onnx_default_limits.max_file_bytes, &unpacked, bytes, err);
+    if (r < 0)
+        return r;
+    free(*data);
+    *data = unpacked;
+    return 0;
+}
+
 /* Reads it before anything is kept: what is too large or no model at all costs no room. */
 static int read_model(const char *path, struct graph **ret, void **ret_data, size_t *ret_bytes,
                       struct err *err)
@@ -62,7 +77,9 @@ static int read_model(const char *path, struct graph **ret, void **ret_data, siz
         slash ? str_printf("%.*s", (int)(slash - path + 1), path) : strdup(".");
     if (!folder)
         return err_oom(err, "a path");
-    r = onnx_read_bytes(data, *ret_bytes, folder, NULL, &g, err);
+    r = unpack(&data, ret_bytes, err);
+    if (r >= 0)
+        r = onnx_read_bytes(data, *ret_bytes, folder, NULL, &g, err);
     if (r >= 0)
         r = pass_simplify(g, err);
     if (r >= 0)

@@ -4,21 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Storage types of values, which are also the precisions of layers; the order is that of
- * `type_names`. */
+/* Storage types of values; the order is that of `type_names`, the precisions of whole networks. */
 enum type { TYPE_F32, TYPE_BF16, TYPE_U8, TYPE_COUNT };
 static const char *const type_names[TYPE_COUNT] = {"fp32", "bf16", "int8"};
 
-/* A block with more layers than this does not get all combinations. */
-#define MAX_ENUMERATED 6
+/* How a layer can be kept: what it computes in, and how many bits its weights have. The first is
+ * always possible; of the others those that were scored. */
+enum { ALTERNATIVES = 6, FIRST_INT8 = 2 };
+static const struct alternative {
+    const char *name;
+    enum type type;
+} alternatives[ALTERNATIVES] = {{"fp32", TYPE_F32}, {"bf16", TYPE_BF16}, {"int8", TYPE_U8},
+                                {"int6", TYPE_U8},  {"int5", TYPE_U8},   {"int4", TYPE_U8}};
+
+/* A block with more combinations than this does not get all. */
+#define MAX_ENUMERATED 729
 #define CANNOT (-1.0)
+#define FP32_BYTES 3.4 /* of a weight in a packed file */
 
 /* What is known of a graph node. */
 struct node_info {
-    bool step;             /* has a step of its own in the plan (else it is fused into one) */
-    bool layer;            /* its precision is chosen */
-    double us[TYPE_COUNT]; /* CANNOT: does not run in this precision */
-    double kl[TYPE_COUNT];
+    bool step;               /* has a step of its own in the plan (else it is fused into one) */
+    bool layer;              /* its precision is chosen */
+    double us[TYPE_COUNT];   /* CANNOT: does not run in this precision */
+    double kl[ALTERNATIVES]; /* CANNOT: was not scored */
+    double bytes[ALTERNATIVES];
 };
 
 struct builder {
@@ -29,7 +39,9 @@ struct builder {
     struct uses uses;
     struct node_info *info;                    /* [n_nodes] */
     double (*convert)[TYPE_COUNT][TYPE_COUNT]; /* [n_values] */
-    enum type *choice;                         /* [n_nodes], of the combination in hand */
+    bool by_size;                              /* costs are bytes, not times */
+    int used[ALTERNATIVES], n_used;            /* alternatives that some layer has */
+    int *choice;                               /* [n_nodes], of the combination in hand */
     enum type *stored, *natural;               /* [n_values] */
     int *block_of;                             /* [n_nodes] */
     struct select_arc *arcs;
@@ -44,6 +56,19 @@ static int type_of(const char *name)
         if (strcmp(name, type_names[t]) == 0)
             return t;
     return -1;
+}
+
+static int alternative_of(const char *name)
+{
+    for (int a = 0; a < ALTERNATIVES; a++)
+        if (strcmp(name, alternatives[a].name) == 0)
+            return a;
+    return -1;
+}
+
+static enum type computes_in(const struct builder *b, int node)
+{
+    return alternatives[b->choice[node]].type;
 }
 
 static int node_named(const struct graph *g, const char *name)
@@ -102,21 +127,32 @@ static void read_profile(struct builder *b)
 
 static void read_scores(struct builder *b, const Hone__V1__Scores *scores)
 {
-    for (int i = 0; i < b->g->n_nodes; i++)
-        b->info[i].kl[TYPE_BF16] = b->info[i].kl[TYPE_U8] = CANNOT;
+    bool used[ALTERNATIVES] = {true};
+    for (int i = 0; i < b->g->n_nodes; i++) {
+        const double parameters = (double)graph_node_cost(b->g, b->g->nodes[i]).parameters;
+        for (int a = 0; a < ALTERNATIVES; a++) {
+            b->info[i].kl[a] = a == 0 ? 0 : CANNOT;
+            b->info[i].bytes[a] = FP32_BYTES * parameters;
+        }
+    }
     for (size_t i = 0; i < scores->n_scores; i++) {
         const Hone__V1__Scores__Score *s = scores->scores[i];
-        int node = node_named(b->g, s->layer), t = type_of(s->precision);
-        if (node < 0 || t <= 0)
+        int node = node_named(b->g, s->layer), a = alternative_of(s->precision);
+        if (node < 0 || a <= 0)
             continue;
-        b->info[node].layer = true;
-        b->info[node].kl[t] = isfinite(s->kl) && s->kl > 0 ? s->kl : 0;
+        b->info[node].layer = used[a] = true;
+        b->info[node].kl[a] = isfinite(s->kl) && s->kl > 0 ? s->kl : 0;
+        if (s->bytes > 0)
+            b->info[node].bytes[a] = s->bytes;
     }
+    for (int a = 0; a < ALTERNATIVES; a++)
+        if (used[a])
+            b->used[b->n_used++] = a;
 }
 
-static bool can(const struct node_info *info, enum type t)
+static bool can(const struct node_info *info, int a)
 {
-    return info->us[t] >= 0 && info->kl[t] >= 0;
+    return info->us[alternatives[a].type] >= 0 && info->kl[a] >= 0;
 }
 
 /* ---- one combination of one block ---- */
@@ -151,7 +187,7 @@ static int wanted_by(const struct builder *b, int node, int value)
 {
     const struct node *n = b->g->nodes[node];
     if (b->info[node].layer)
-        return b->choice[node];
+        return computes_in(b, node);
     if (n->n_outputs < 1 || n->outputs[0] < 0)
         return -1;
     if (passes_through(n->op))
@@ -181,7 +217,7 @@ static enum type natural_type(const struct builder *b, int node)
 {
     const struct node *n = b->g->nodes[node];
     if (b->info[node].layer)
-        return b->choice[node];
+        return computes_in(b, node);
     if (passes_through(n->op) && n->n_inputs > 0 && n->inputs[0] >= 0)
         return b->stored[n->inputs[0]];
     if (is_fused(b, node)) {
@@ -195,6 +231,8 @@ static double conversions_of(const struct builder *b, int value, int block, bool
 {
     double us = 0;
     enum type stored = b->stored[value];
+    if (b->by_size)
+        return 0;
     if (!boundary_in && b->natural[value] != stored)
         us += b->convert[value][b->natural[value]][stored];
     bool charged[TYPE_COUNT] = {false};
@@ -202,7 +240,7 @@ static double conversions_of(const struct builder *b, int value, int block, bool
         int reader = b->uses.node_of[i];
         if (b->block_of[reader] != block || !b->info[reader].layer)
             continue;
-        enum type want = b->choice[reader];
+        enum type want = computes_in(b, reader);
         if (want != stored && !charged[want]) {
             us += b->convert[value][stored][want];
             charged[want] = true;
@@ -211,11 +249,13 @@ static double conversions_of(const struct builder *b, int value, int block, bool
     return us;
 }
 
-static double step_us(const struct builder *b, int node)
+static double step_cost(const struct builder *b, int node)
 {
     const struct node_info *info = &b->info[node];
+    if (b->by_size)
+        return info->bytes[info->layer ? b->choice[node] : 0];
     if (info->layer)
-        return info->us[b->choice[node]];
+        return info->us[computes_in(b, node)];
     if (!info->step)
         return 0;
     const struct node *n = b->g->nodes[node];
@@ -252,7 +292,7 @@ static int add_arc(struct builder *b, struct select_arc arc, const struct block 
         if (!b->info[node].layer)
             continue;
         choice.layers[choice.n] = b->g->nodes[node]->name;
-        choice.precisions[choice.n++] = type_names[b->choice[node]];
+        choice.precisions[choice.n++] = alternatives[b->choice[node]].name;
     }
     b->choices[b->n_arcs] = choice;
     b->arcs[b->n_arcs++] = arc;
@@ -292,7 +332,7 @@ static int add_combination(struct builder *b, int index, struct err *err)
         for (int i = 0; i < block->n_nodes; i++) {
             int node = block->nodes[i];
             const struct node *n = b->g->nodes[node];
-            cost += step_us(b, node);
+            cost += step_cost(b, node);
             for (int o = 0; o < n->n_outputs; o++)
                 if (n->outputs[o] >= 0)
                     b->natural[n->outputs[o]] = natural_type(b, node);
@@ -311,17 +351,24 @@ static int add_combination(struct builder *b, int index, struct err *err)
     return 0;
 }
 
+/* Of n layers; more than MAX_ENUMERATED: too many. */
+static int64_t combinations(const struct builder *b, int n)
+{
+    int64_t total = 1;
+    for (int i = 0; i < n && total <= MAX_ENUMERATED; i++)
+        total *= b->n_used;
+    return total;
+}
+
 static int add_all_combinations(struct builder *b, int index, const int *layers, int n,
                                 struct err *err)
 {
-    int64_t total = 1;
-    for (int i = 0; i < n; i++)
-        total *= TYPE_COUNT;
+    const int64_t total = combinations(b, n);
     for (int64_t code = 0; code < total; code++) {
         int64_t rest = code;
         bool possible = true;
-        for (int i = 0; i < n; i++, rest /= TYPE_COUNT) {
-            b->choice[layers[i]] = (enum type)(rest % TYPE_COUNT);
+        for (int i = 0; i < n; i++, rest /= b->n_used) {
+            b->choice[layers[i]] = b->used[rest % b->n_used];
             possible &= can(&b->info[layers[i]], b->choice[layers[i]]);
         }
         int r = possible ? add_combination(b, index, err) : 0;
@@ -331,29 +378,41 @@ static int add_all_combinations(struct builder *b, int index, const int *layers,
     return 0;
 }
 
-/* A block with many layers: each precision for all (f32 where one cannot), and the i least
- * sensitive layers in int8, for every i. */
+/* The i least sensitive layers (they come in this order) one way and the others another, for every
+ * i; f32 where a layer cannot. */
+static int add_split_combinations(struct builder *b, int index, const int *layers, int n, int low,
+                                  int rest, struct err *err)
+{
+    for (int n_low = 0; n_low <= n; n_low++) {
+        for (int i = 0; i < n; i++) {
+            const int want = i < n_low ? low : rest;
+            b->choice[layers[i]] = can(&b->info[layers[i]], want) ? want : 0;
+        }
+        int r = add_combination(b, index, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* A block with many layers: each alternative for all, and the least sensitive layers in fewer bits
+ * than the others. */
 static int add_some_combinations(struct builder *b, int index, int *layers, int n, struct err *err)
 {
     b->exact = false;
     for (int i = 1; i < n; i++)
         for (int j = i;
-             j > 0 && b->info[layers[j]].kl[TYPE_U8] < b->info[layers[j - 1]].kl[TYPE_U8]; j--) {
+             j > 0 && b->info[layers[j]].kl[FIRST_INT8] < b->info[layers[j - 1]].kl[FIRST_INT8];
+             j--) {
             int swap = layers[j];
             layers[j] = layers[j - 1];
             layers[j - 1] = swap;
         }
-    for (enum type rest = TYPE_F32; rest <= TYPE_BF16; rest++)
-        for (int n_int8 = 0; n_int8 <= n; n_int8++) {
-            for (int i = 0; i < n; i++) {
-                enum type want = i < n_int8 ? TYPE_U8 : rest;
-                b->choice[layers[i]] = can(&b->info[layers[i]], want) ? want : TYPE_F32;
-            }
-            int r = add_combination(b, index, err);
-            if (r < 0)
-                return r;
-        }
-    return 0;
+    int r = 0;
+    for (int low = 0; low < b->n_used; low++)
+        for (int rest = 0; rest < low && b->used[low] >= FIRST_INT8 && r == 0; rest++)
+            r = add_split_combinations(b, index, layers, n, b->used[low], b->used[rest], err);
+    return r;
 }
 
 static int add_block(struct builder *b, int index, struct err *err)
@@ -371,8 +430,8 @@ static int add_block(struct builder *b, int index, struct err *err)
                            b->g->nodes[block->nodes[i]]->name);
         layers[n++] = block->nodes[i];
     }
-    return n <= MAX_ENUMERATED ? add_all_combinations(b, index, layers, n, err)
-                               : add_some_combinations(b, index, layers, n, err);
+    return combinations(b, n) <= MAX_ENUMERATED ? add_all_combinations(b, index, layers, n, err)
+                                                : add_some_combinations(b, index, layers, n, err);
 }
 
 static int builder_init(struct builder *b, struct err *err)
@@ -404,7 +463,7 @@ static int add_ends(struct builder *b, int sink, struct err *err)
 {
     int input = b->cuts.n_blocks ? b->cuts.blocks[0].from : -1;
     for (enum type t = 0; t < TYPE_COUNT; t++) {
-        double us = input >= 0 && t != TYPE_F32 ? b->convert[input][TYPE_F32][t] : 0;
+        double us = input >= 0 && t != TYPE_F32 && !b->by_size ? b->convert[input][TYPE_F32][t] : 0;
         struct select_arc arc = {.from = 0, .to = problem_node(0, t), .cost = us};
         int r = add_arc(b, arc, NULL, err);
         if (r < 0)
@@ -415,10 +474,11 @@ static int add_ends(struct builder *b, int sink, struct err *err)
 }
 
 int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
-               const Hone__V1__Scores *scores, struct arena *arena, struct arcs *ret,
+               const Hone__V1__Scores *scores, bool by_size, struct arena *arena, struct arcs *ret,
                struct err *err)
 {
-    struct builder b = {.g = g, .profile = profile, .arena = arena, .exact = true};
+    struct builder b = {
+        .g = g, .profile = profile, .by_size = by_size, .arena = arena, .exact = true};
     int r = builder_init(&b, err);
     if (r < 0)
         return r;
@@ -437,7 +497,7 @@ int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
                                      .arcs = b.arcs},
                          .choices = b.choices,
                          .exact = b.exact,
-                         .floor_us = profile->n_floor_us ? profile->floor_us[0] : 0};
+                         .floor_us = profile->n_floor_us && !by_size ? profile->floor_us[0] : 0};
     return 0;
 }
 

@@ -5,8 +5,9 @@
  * A node of the problem is a cut point together with the type in which its value is stored there
  * (f32, bf16 or u8). An arc keeps one block and gives each of its layers a precision; its cost is
  * the measured time of those layers plus the conversions that the mix needs, its score the sum of
- * the layers' KL. Alternatives that replace blocks, stages or the whole network are more arcs
- * between the same nodes.
+ * the layers' KL. Where a small file is wanted the cost is bytes instead, as they were estimated
+ * from the quantized weights of each layer. Alternatives that replace blocks, stages or the whole
+ * network are more arcs between the same nodes.
  */
 #include <hone/v1/job.pb-c.h>
 
@@ -16,19 +17,19 @@
 struct arc_choice {
     int n;
     const char **layers;     /* names */
-    const char **precisions; /* "fp32", "bf16", "int8" */
+    const char **precisions; /* "fp32", "bf16", "int8", "int6", ...: LayerChoice in job.proto */
 };
 
 struct arcs {
     struct select_problem problem;
     struct arc_choice *choices; /* [problem.n_arcs] */
     bool exact;                 /* every combination of precisions in every block is an arc */
-    double floor_us;            /* of a run, beside its layers */
+    double floor_us;            /* of a run, beside its layers; 0 where costs are bytes */
 };
 
 /* All in `arena`; the graph and the messages must outlive it. */
 int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
-               const Hone__V1__Scores *scores, struct arena *arena, struct arcs *ret,
+               const Hone__V1__Scores *scores, bool by_size, struct arena *arena, struct arcs *ret,
                struct err *err);
 
 /* The precision of every layer along a path of the problem: choices merged, in network order. */

@@ -11,6 +11,8 @@ int main(void)
         {.kind = "refine", .handle = synthesizer_refine, .version = 1},
         {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
         {.kind = "enroll", .handle = synthesizer_enroll, .version = 1},
+        {.kind = "tune", .handle = synthesizer_tune, .version = 1},
+        {.kind = "tuned", .handle = synthesizer_tuned, .version = 1, .memo = true},
         {.kind = "promote", .handle = synthesizer_promote, .version = 1},
     };
     const struct work_config config = {

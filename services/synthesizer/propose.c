@@ -10,6 +10,7 @@
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/str.h"
 #include "shared/graph/onnx.h"
+#include "shared/work/goal.h"
 #include "shared/work/state.h"
 
 #define K_BEST 8       /* paths kept under each limit */
@@ -92,17 +93,17 @@ static int plain_choice(const struct arc_choice *like, const job_network *plain,
 }
 
 struct proposal {
-    struct arc_choice choice[MAX_PROPOSED + 1]; /* [0] is plain int8 */
-    double us[MAX_PROPOSED + 1], kl[MAX_PROPOSED + 1];
+    struct arc_choice choice[MAX_PROPOSED + 1];          /* [0] is plain int8 */
+    double cost[MAX_PROPOSED + 1], kl[MAX_PROPOSED + 1]; /* us, or bytes of weights */
     int n;
 };
 
 /* Under which limits on the score a round looks. */
 struct ladder {
-    double limit;   /* of the first level; INFINITY: the fastest path of all */
-    double step;    /* each level's limit is that of the level's best path divided by this */
-    double most_us; /* nothing slower; the gentlest of those comes first. INFINITY: there is no
-                       limit */
+    double limit; /* of the first level; INFINITY: the fastest path of all */
+    double step;  /* each level's limit is that of the level's best path divided by this */
+    double most;  /* us, or bytes: nothing above; the gentlest of those comes first. INFINITY: there
+                     is no limit */
 };
 
 static int count_precision(const struct arc_choice *choice, const char *precision)
@@ -129,7 +130,7 @@ static int consider(const struct arcs *arcs, const struct select_path *path,
     if (count_precision(&choice, "fp32") == choice.n ||
         !differs_enough(&choice, ret->choice, ret->n))
         return 0;
-    ret->us[ret->n] = path->cost + arcs->floor_us;
+    ret->cost[ret->n] = path->cost + arcs->floor_us;
     ret->kl[ret->n] = path->score;
     ret->choice[ret->n++] = choice;
     return 1;
@@ -140,7 +141,7 @@ static int propose(const struct arcs *arcs, const struct select_front *front,
                    const job_network *plain, struct ladder ladder, int most, struct arena *arena,
                    struct proposal *ret, struct err *err)
 {
-    const double most_cost = ladder.most_us - arcs->floor_us;
+    const double most_cost = ladder.most - arcs->floor_us;
     const int gentlest = isfinite(most_cost) ? select_gentlest(front, most_cost) : -1;
     double limit = ladder.limit;
     int r = gentlest >= 0 && most > 0
@@ -181,9 +182,32 @@ static int add_build(struct work_output *out, const job_state *state, const stru
     build.name = name;
     build.layers = pointers;
     build.n_layers = n;
-    build.predicted_us = p->us[i];
+    build.predicted_us = goal_small(state->spec) ? 0 : p->cost[i];
     build.predicted_kl = p->kl[i];
     return work_follow(out, "exporter", "build", &build.base, err);
+}
+
+/* "candidate-2: 12 layers int8, 3 fp32; predicted 190.1 us, KL 0.00123" */
+static int decide_candidate(job_state *state, const struct proposal *p, int i, struct err *err)
+{
+    static const char *const names[] = {"int4", "int5", "int6", "int8", "bf16", "fp32"};
+    _cleanup_(strbuf_release) struct strbuf layers = {0};
+    char cost[32];
+    for (size_t k = 0; k < sizeof(names) / sizeof(*names); k++) {
+        const int n = count_precision(&p->choice[i], names[k]);
+        if (n > 0)
+            strbuf_printf(&layers, "%s%d %s%s", layers.length ? ", " : "", n,
+                          layers.length ? "" : "layers ", names[k]);
+    }
+    if (layers.failed)
+        return err_oom(err, "a decision");
+    if (goal_small(state->spec))
+        str_bytes(p->cost[i], cost);
+    else
+        snprintf(cost, sizeof(cost), "%.1f us", p->cost[i]);
+    return state_decide(state, err, "candidate-%d: %s; predicted %s%s, KL %.5f",
+                        (int)state->n_proposed + i, layers.data ? layers.data : "", cost,
+                        goal_small(state->spec) ? " of weights" : "", p->kl[i]);
 }
 
 static int emit_proposals(struct work_task *task, struct work_output *out, job_state *state,
@@ -196,12 +220,7 @@ static int emit_proposals(struct work_task *task, struct work_output *out, job_s
                          "plain int8",
                          front->n_paths, front->exact ? "exact" : "thinned", n);
     for (int i = 1; r == 0 && i < p->n; i++)
-        r = state_decide(
-            state, err,
-            "candidate-%d: %d layers int8, %d bf16, %d fp32; predicted %.1f us, KL %.5f",
-            (int)state->n_proposed + i, count_precision(&p->choice[i], "int8"),
-            count_precision(&p->choice[i], "bf16"), count_precision(&p->choice[i], "fp32"),
-            p->us[i], p->kl[i]);
+        r = decide_candidate(state, p, i, err);
     for (int i = 1; r == 0 && i < p->n; i++)
         r = add_build(out, state, p, i, err);
     state->n_proposed += (uint32_t)n;
@@ -253,7 +272,7 @@ static int design(struct work_task *task, struct work_output *out, job_state *st
     if (r == 0)
         r = load_graph(task, state->network, &g, err);
     if (r == 0)
-        r = arcs_build(g, profile, scores, arena, &arcs, err);
+        r = arcs_build(g, profile, scores, goal_small(state->spec), arena, &arcs, err);
     if (r == 0)
         r = select_front(&arcs.problem, &options, arena, &front, err);
     if (r < 0)
@@ -289,8 +308,9 @@ int synthesizer_select(struct work_task *task, struct work_output *out, struct e
         r = affordable(task, state, budget_candidates, MAX_PROPOSED, "candidates", &most, err);
     if (r < 0)
         return r;
-    const struct ladder ladder = {INFINITY, 2,
-                                  state->spec->max_us > 0 ? state->spec->max_us : INFINITY};
+    const double limit =
+        goal_small(state->spec) ? (double)state->spec->max_bytes : state->spec->max_us;
+    const struct ladder ladder = {INFINITY, 2, limit > 0 ? limit : INFINITY};
     return design(task, out, state, profile, ladder, most, err);
 }
 

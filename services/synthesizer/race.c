@@ -15,7 +15,11 @@
 #define MAC_PER_S 4e10        /* of training on a core, where none has been measured */
 #define BF16_MAC_PER_S 15e10  /* where it computes in bf16 */
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
+#define TUNE_SHARE 0.2        /* of the time for training, at each rung: for few bits (tune.c) */
 #define MOST_BUILT 3
+#define MOST_FINALS 3 /* that are judged together */
+/* Of the weights of students that are to be small; the fewest: STUDENT_BITS. */
+#define MOST_BITS 5
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
 
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
@@ -25,7 +29,7 @@ int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *er
 
 /* ---- time ---- */
 
-int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
+int race_time(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
 {
     double elapsed = 0, left = 0;
     int rc = state_time(task, &elapsed, &left, err);
@@ -37,6 +41,14 @@ int race_seconds(struct work_task *task, const job_state *state, double *ret_s, 
         state->reserve_s > 0 ? state->reserve_s : fmax(TAIL_SHARE * elapsed, TAIL_LEAST_S);
     *ret_s = left - tail;
     return 0;
+}
+
+int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err)
+{
+    int rc = race_time(task, state, ret_s, err);
+    if (rc == 0 && goal_small(state->spec))
+        *ret_s *= 1 - TUNE_SHARE;
+    return rc;
 }
 
 /* The end takes about as long as the first proof did. In tens of seconds, so that jobs which were
@@ -98,7 +110,8 @@ int race_keep_rate(struct work_task *task, const job_state *state, struct err *e
 
 double race_cost(const job_state *state, const job_student *student)
 {
-    return goal_cost(state->spec, student->predicted_us, SPACE_BYTES(student->parameters));
+    return goal_cost(state->spec, student->predicted_us,
+                     space_bytes(goal_small(state->spec), (double)student->parameters));
 }
 
 double race_original_cost(const job_state *state)
@@ -136,7 +149,7 @@ double race_error_limit(const job_state *state)
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
     return original_error(state) + state->spec->max_drop / 100 -
-           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
+           goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
@@ -162,26 +175,42 @@ static int by_promise(const void *pa, const void *pb)
 }
 
 /* One that was built before and has learned on since is another network. */
-static char *built_name(const job_student *student)
+static char *built_name(const job_student *student, int bits)
 {
-    return *student->built ? str_printf("%s-after-%u", student->name, student->rungs)
-                           : str_printf("%s", student->name);
+    char after[32] = "", int_n[16] = "";
+    if (*student->built)
+        snprintf(after, sizeof(after), "-after-%u", student->rungs);
+    if (bits)
+        snprintf(int_n, sizeof(int_n), "-int%d", bits);
+    return str_printf("%s%s%s", student->name, after, int_n);
 }
 
-static int ask_build(struct work_output *out, job_state *state, job_student *student,
+/* bits: of its weights; 0: the usual ones. */
+static int ask_build(struct work_output *out, job_state *state, job_student *student, int bits,
                      struct err *err)
 {
     Hone__V1__BuildTask build = HONE__V1__BUILD_TASK__INIT;
-    _cleanup_(freep) char *name = built_name(student);
+    _cleanup_(freep) char *name = built_name(student, bits);
     if (!name)
         return err_oom(err, "a name");
     build.state = state;
     build.name = name;
     build.all_int8 = true;
+    build.weight_bits = (uint32_t)bits;
     build.predicted_us = student->predicted_us;
     build.network = student->network;
     build.student = student;
-    int rc = work_follow(out, "exporter", "build", &build.base, err);
+    return work_follow(out, "exporter", "build", &build.base, err);
+}
+
+/* In each form that may be the best: small ones lose more. */
+static int ask_builds(struct work_output *out, job_state *state, job_student *student,
+                      struct err *err)
+{
+    const bool small = goal_small(state->spec);
+    int rc = 0;
+    for (int bits = small ? STUDENT_BITS : 0; rc == 0 && bits <= (small ? MOST_BITS : 0); bits++)
+        rc = ask_build(out, state, student, bits, err);
     return rc == 0 ? message_set(&student->built, student->network, err) : rc;
 }
 
@@ -223,8 +252,9 @@ static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool 
     for (size_t i = 0; rc == 0 && i < n; i++) /* given up for the rungs, not for the end */
         rc = message_set(&list[i].student->out, "", err);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = ask_build(out, state, list[i].student, err);
-    return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
+        rc = ask_builds(out, state, list[i].student, err);
+    const char *next = n > 0 && goal_small(state->spec) ? "tune" : "assemble";
+    return rc == 0 ? work_continue(out, "synthesizer", next, &stage->base, err) : rc;
 }
 
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)

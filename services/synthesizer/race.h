@@ -7,7 +7,10 @@
 /* The payload of its stages. */
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err);
 
-/* Seconds that are left for training: the budget's, without what the end takes. */
+/* Seconds that are left for training of any kind: the budget's, without what the end takes. */
+int race_time(struct work_task *task, const job_state *state, double *ret_s, struct err *err);
+/* Of those, the race's: where small networks are wanted, they learn on in their few bits after it.
+ */
 int race_seconds(struct work_task *task, const job_state *state, double *ret_s, struct err *err);
 /* Takes down how much of the budget the end is to have. */
 int race_keep_reserve(struct work_task *task, job_state *state, struct err *err);

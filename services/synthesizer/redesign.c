@@ -144,8 +144,8 @@ static void set_costs(const job_state *state, struct space *space)
 {
     for (int i = 0; i < space->n_students; i++) {
         struct space_student *s = &space->students[i];
-        s->cost =
-            isfinite(s->us) ? goal_cost(state->spec, s->us, SPACE_BYTES(s->parameters)) : INFINITY;
+        const double bytes = space_bytes(goal_small(state->spec), (double)s->parameters);
+        s->cost = isfinite(s->us) ? goal_cost(state->spec, s->us, bytes) : INFINITY;
     }
 }
 
@@ -174,8 +174,7 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
         return rc;
     if (result->n_us != (size_t)space->n_pieces)
         return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
-    space_price(space, result->us, result->floor_us,
-                state->spec->objective == HONE__V1__OBJECTIVE__SIZE);
+    space_price(space, result->us, result->floor_us, goal_small(state->spec));
     set_costs(state, space);
     return 0;
 }

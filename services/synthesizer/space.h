@@ -43,8 +43,10 @@ void space_traits(const struct design *design, struct cost cost, struct cost ori
 int space_build(const struct design_ends *ends, struct cost original, struct arena *arena,
                 struct space *ret, struct err *err);
 
-/* Bytes of a network of so many parameters in 8 bits, scales and names included, about. */
-#define SPACE_BYTES(parameters) (1.1 * (double)(parameters))
+/* Bytes of a network of so many parameters, scales and names included, about: of its ONNX file in 8
+ * bits, or packed with weights of STUDENT_BITS. */
+double space_bytes(bool packed, double parameters);
+#define STUDENT_BITS 4
 
 /* us: of each piece, in order. by_size: the cost is bytes; those without a time cost INFINITY. */
 void space_price(struct space *space, const double *us, double floor_us, bool by_size);

@@ -7,6 +7,7 @@
 #include "services/synthesizer/propose.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/redesign.h"
+#include "services/synthesizer/stages.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
@@ -21,13 +22,9 @@ static bool is_measured(const job_network *network)
     return state_timing(network, "hone", NULL) != NULL;
 }
 
-int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err)
+int stages_take_builds(struct work_task *task, job_state *state, struct err *err)
 {
-    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
-    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
-    if (r < 0)
-        return r;
-    job_state *state = stage->state;
+    int r = 0;
     for (int i = 0; i < task->task->n_results; i++) {
         if (!task->task->results[i]) {
             r = state_decide(state, err, "a candidate could not be built: %s",
@@ -45,13 +42,19 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
             return r;
         build->network = NULL;
     }
+    return 0;
+}
+
+int stages_measure(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
+{
+    job_state *state = stage->state;
     _cleanup_(message_freep) Hone__V1__MeasureTask *measure =
         message_new(&hone__v1__measure_task__descriptor, err);
     if (!measure)
         return -ERR_RESOURCE_EXHAUSTED;
     measure->threads = state->spec->threads;
     measure->batch = state->spec->batch;
-    r = message_set(&measure->target, state->spec->target, err);
+    int r = message_set(&measure->target, state->spec->target, err);
     if (r == 0)
         r = state_measure_item(measure, state->baseline, "hone", "fp32", err);
     if (r == 0)
@@ -67,6 +70,15 @@ int synthesizer_assemble(struct work_task *task, struct work_output *out, struct
     if (r == 0)
         r = work_continue(out, "synthesizer", "choose", &stage->base, err);
     return r;
+}
+
+int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err)
+{
+    _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    int r = work_payload(task, &hone__v1__stage_task__descriptor, (ProtobufCMessage **)&stage, err);
+    if (r == 0)
+        r = stages_take_builds(task, stage->state, err);
+    return r < 0 ? r : stages_measure(out, stage, err);
 }
 
 /* ---- choose ---- */

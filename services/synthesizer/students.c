@@ -8,7 +8,7 @@
 #include "services/synthesizer/propose.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
-#include "shared/graph/infer.h"
+#include "shared/design/student.h"
 #include "shared/graph/onnx.h"
 
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
@@ -17,37 +17,19 @@
 #define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
 #define USUAL_RATE 0.2  /* of that batch */
 #define LOOKAHEAD 5
+#define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
 
 /* ---- what the original is ---- */
 
-static int refuse(struct err *err, const char *why)
-{
-    return err_set(err, ERR_FAILED_PRECONDITION, "%s", why);
-}
-
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
     int rc = load_graph(task, state->network, &g, err);
-    if (rc < 0)
-        return rc;
-    if (g->n_inputs != 1 || g->n_outputs != 1)
-        return refuse(err, "the network has several inputs or outputs");
-    const struct value *in = g->values[g->inputs[0]], *out = g->values[g->outputs[0]];
-    if (in->shape.rank != 4 || in->dtype != DTYPE_F32)
-        return refuse(err, "the network does not read pictures [N, C, H, W]");
-    if (out->shape.rank != 2 || out->shape.dim[1] < 2)
-        return refuse(err, "the network's answers are no classes [N, K]");
-    *ret = (struct design_ends){.channels = in->shape.dim[1],
-                                .height = in->shape.dim[2],
-                                .width = in->shape.dim[3],
-                                .outputs = out->shape.dim[1],
-                                .seed = state->spec->seed};
-    return 0;
+    return rc < 0 ? rc : student_ends(g, state->spec->seed, ret, err);
 }
 
 struct cost students_original(const job_state *state)
@@ -71,62 +53,16 @@ static int describe(job_state *state, job_student *student, const struct space_s
     return rc == 0 ? message_set(&student->network, network, err) : rc;
 }
 
-/* Another value that has the name gets another one. */
-static int rename_to(struct graph *g, int value, const char *name, struct err *err)
-{
-    const int other = graph_find_value(g, name);
-    if (other == value)
-        return 0;
-    if (other >= 0) {
-        _cleanup_(freep) char *aside = str_printf("%s.student", name);
-        int rc = aside ? graph_rename_value(g, other, aside, err) : err_oom(err, "a name");
-        if (rc < 0)
-            return rc;
-    }
-    return graph_rename_value(g, value, name, err);
-}
-
-/* A student takes the original's place as it is: under the same names, and with probabilities as
- * answers where those are what it gives. */
-static int answer_like(const struct graph *original, struct graph *g, struct err *err)
-{
-    const struct value *out = original->values[original->outputs[0]];
-    int rc = 0;
-    if (out->producer >= 0 && original->nodes[out->producer]->op == OP_SOFTMAX) {
-        const int logits = g->outputs[0];
-        const int node = graph_add_node(g, -1, OP_SOFTMAX, NULL, 1, &logits, 1, NULL, err);
-        if (node < 0)
-            return node;
-        g->outputs[0] = g->nodes[node]->outputs[0];
-        rc = graph_set_attr_int(g, g->nodes[node], "axis", 1, err);
-        if (rc == 0)
-            rc = rename_to(g, logits, "logits", err);
-        if (rc == 0)
-            rc = graph_infer(g, err);
-    }
-    if (rc == 0)
-        rc = rename_to(g, g->inputs[0], original->values[original->inputs[0]]->name, err);
-    return rc == 0 ? rename_to(g, g->outputs[0], out->name, err) : rc;
-}
-
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err)
 {
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
     _cleanup_(freep) void *data = NULL;
-    struct design design;
     size_t bytes = 0;
     char name[HASH_HEX_BYTES];
-    int rc = arena ? design_parse(from->text, arena, &design, err) : err_oom(err, "a student");
+    int rc = load_graph(task, state->network, &original, err);
     if (rc == 0)
-        rc = design_build(&design, ends, &g, err);
-    if (rc == 0)
-        rc = load_graph(task, state->network, &original, err);
-    if (rc == 0)
-        rc = answer_like(original, g, err);
-    if (rc == 0)
-        rc = graph_set_metadata(g, "hone.design", from->text, err);
+        rc = student_build(from->text, original, ends, &g, err);
     if (rc == 0)
         rc = onnx_write_bytes(g, &data, &bytes, err);
     if (rc == 0)
@@ -213,6 +149,23 @@ static char *teacher_of(const job_state *state)
     return drop <= MOST_TEACHER_DROP ? state->plain_int8->artifact : state->network;
 }
 
+/* Of whom and of what is the same for all. */
+static void learn_what(const job_state *state, Hone__V1__TrainTask *train)
+{
+    train->data = state->data->artifact;
+    train->preprocess = state->preprocess;
+    train->teacher = teacher_of(state);
+    train->judge = state->network;
+}
+
+static int follow_training(struct work_output *out, Hone__V1__TrainTask *train, struct err *err)
+{
+    int rc = work_follow(out, "trainer", "train", &train->base, err);
+    if (rc == 0)
+        out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
+    return rc;
+}
+
 int students_train(struct work_output *out, const job_state *state, const job_student *student,
                    const struct design_ends *ends, int epochs, struct err *err)
 {
@@ -221,16 +174,31 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     settings_of(state, student, ends, epochs, &settings);
     train.name = student->name;
     train.network = student->network;
-    train.data = state->data->artifact;
-    train.preprocess = state->preprocess;
     train.settings = &settings;
-    train.teacher = teacher_of(state);
-    train.judge = state->network;
+    learn_what(state, &train);
     ablate_training(state, student, &train);
-    int rc = work_follow(out, "trainer", "train", &train.base, err);
-    if (rc == 0)
-        out->tasks[out->n_tasks - 1].max_deliveries = DELIVERIES;
-    return rc;
+    return follow_training(out, &train, err);
+}
+
+int students_tune(struct work_output *out, const job_state *state, const job_student *student,
+                  const job_network *network, const struct design_ends *ends, int epochs,
+                  struct err *err)
+{
+    Hone__V1__TrainTask train = HONE__V1__TRAIN_TASK__INIT;
+    Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
+    settings_of(state, student, ends, epochs, &settings);
+    settings.optimizer = (char *)"adam";
+    settings.schedule = (char *)"cosine";
+    settings.rate = TUNE_RATE * settings.batch / USUAL_BATCH;
+    settings.lookahead = 0;
+    settings.views = settings.views < (uint32_t)epochs ? settings.views : (uint32_t)epochs;
+    train.name = network->name;
+    train.network = network->artifact;
+    train.original = student->network;
+    train.settings = &settings;
+    learn_what(state, &train);
+    ablate_training(state, student, &train);
+    return follow_training(out, &train, err);
 }
 
 static int give_up(job_state *state, job_student *student, const char *why, struct err *err)

@@ -31,6 +31,11 @@ double students_error(const job_student *student);
 int students_train(struct work_output *out, const job_state *state, const job_student *student,
                    const struct design_ends *ends, int epochs, struct err *err);
 
+/* The same for a network in few bits that was built of the student: it learns on in them. */
+int students_tune(struct work_output *out, const job_state *state, const job_student *student,
+                  const job_network *network, const struct design_ends *ends, int epochs,
+                  struct err *err);
+
 /* Result i of the group is the student's: network, accuracy, curve, time. A failure, or a result
  * without an accuracy, gives the student up. */
 int students_take(struct work_task *task, int i, job_state *state, job_student *student,

@@ -5,6 +5,11 @@
 
 /* Continuation of {profile, score, build plain int8}: proposes candidates. */
 int synthesizer_select(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of the builds of students that are to be small: has those in the fewest bits learn
+ * on in them, as long as there is time; then "tuned", or what "assemble" does. */
+int synthesizer_tune(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of that: has what they learned scored, then "assemble". */
+int synthesizer_tuned(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of the candidates' builds: has them measured beside the original. */
 int synthesizer_assemble(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of that measurement: picks the finals, has them proved and measured again. */

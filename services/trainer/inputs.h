@@ -4,7 +4,7 @@
 #include <hone/v1/tasks.pb-c.h>
 
 #include "shared/store/store.h"
-#include "shared/train/recipe.h"
+#include "shared/train/recipe_message.h"
 
 /* The network in the artifact, simplified, its batch open. `what`: "network", "teacher". */
 int inputs_network(struct store *store, const char *name, const char *what, struct graph **ret,
@@ -16,5 +16,3 @@ int inputs_data(struct store *store, const char *name, struct dataset **ret, str
 /* NULL or without a text: INVALID_ARGUMENT. *ret_text: malloc'ed, the same as text. */
 int inputs_preprocess(const Hone__V1__Preprocess *from, struct preprocess *ret, char **ret_text,
                       struct err *err);
-/* The recipe that the settings say (NULL: the usual one); its texts are the message's. */
-struct recipe inputs_recipe(const Hone__V1__TrainSettings *from);

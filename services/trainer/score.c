@@ -1,5 +1,5 @@
-/* Task "score": the sensitivity of every layer to every lower precision that the CPU computes in.
- */
+/* Task "score": the sensitivity of every layer to every lower precision that the CPU computes in;
+ * where a small file is wanted, to every number of bits that weights may have. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +12,7 @@
 #include "shared/data/preprocess.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/ranges.h"
+#include "shared/work/goal.h"
 #include "shared/work/state.h"
 
 /* Keeps this choice of samples apart from others made with the job's seed. */
@@ -58,7 +59,7 @@ static int open_network(struct score *s, struct err *err)
     return rc < 0 ? rc : ranges_from_message(ranges, &s->ranges, err);
 }
 
-static int open_samples(struct score *s, int n_precisions, struct err *err)
+static int open_samples(struct score *s, int n_choices, struct err *err)
 {
     _cleanup_(freep) char *path = NULL;
     struct preprocess pre;
@@ -69,7 +70,7 @@ static int open_samples(struct score *s, int n_precisions, struct err *err)
     if (rc == 0)
         rc = preprocess_parse(s->state->preprocess->text, &pre, err);
     if (rc == 0)
-        rc = sensitivity_samples(s->graph, n_precisions, &n, err);
+        rc = sensitivity_samples(s->graph, n_choices, &n, err);
     if (rc < 0)
         return rc;
     const int64_t count = dataset_count(s->ds, PART_SEARCH);
@@ -117,9 +118,11 @@ static int add_score(Hone__V1__Scores *scores, const struct sensitivity *from, s
         return -ERR_RESOURCE_EXHAUSTED;
     score->kl = from->kl;
     score->agreement = from->agreement;
-    int rc = message_set(&score->layer, from->layer, err);
+    score->bytes = from->bytes;
+    char text[8];
+    int rc = message_set(&score->layer, from->choice.layer, err);
     if (rc == 0)
-        rc = message_set(&score->precision, precision_name(from->precision), err);
+        rc = message_set(&score->precision, quant_choice_name(&from->choice, text), err);
     if (rc == 0)
         rc = message_append(&scores->scores, &scores->n_scores, score, err);
     if (rc < 0)
@@ -148,6 +151,20 @@ static int finish(const struct score *s, const struct sensitivity *found, int n,
     return work_result(out, &result.base, err);
 }
 
+/* What is tried; returns how many. */
+static int choices_of(const job_state *state, const struct quant_choice **ret)
+{
+    static const struct quant_choice fast[] = {{.precision = PRECISION_INT8},
+                                               {.precision = PRECISION_BF16}};
+    static const struct quant_choice small[] = {{.precision = PRECISION_INT8},
+                                                {.precision = PRECISION_INT8, .weight_bits = 6},
+                                                {.precision = PRECISION_INT8, .weight_bits = 5},
+                                                {.precision = PRECISION_INT8, .weight_bits = 4}};
+    const bool by_size = goal_small(state->spec);
+    *ret = by_size ? small : fast;
+    return by_size ? 4 : nn_has_bf16() ? 2 : 1;
+}
+
 int trainer_score(struct work_task *task, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
@@ -159,11 +176,11 @@ int trainer_score(struct work_task *task, struct work_output *out, struct err *e
         .task = task, .state = stage->state, .arena = arena_new()};
     if (!s.arena)
         return err_oom(err, "the scores");
-    const enum precision precisions[] = {PRECISION_INT8, PRECISION_BF16};
-    const int n_precisions = nn_has_bf16() ? 2 : 1;
+    const struct quant_choice *choices;
+    const int n_choices = choices_of(s.state, &choices);
     rc = open_network(&s, err);
     if (rc == 0)
-        rc = open_samples(&s, n_precisions, err);
+        rc = open_samples(&s, n_choices, err);
     if (rc < 0)
         return err_wrap(err, "scoring layers");
     const struct sensitivity_options options = {
@@ -171,8 +188,8 @@ int trainer_score(struct work_task *task, struct work_output *out, struct err *e
         .n = s.view.n,
         .fill = fill_blended,
         .fill_ctx = &s,
-        .precisions = precisions,
-        .n_precisions = n_precisions,
+        .choices = choices,
+        .n_choices = n_choices,
         .weight_bits = nn_has_int8() ? 8 : 7, /* 8 would saturate here */
         .progress = on_progress,
         .progress_ctx = &s,

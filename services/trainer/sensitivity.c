@@ -154,7 +154,7 @@ static int on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
     if (m->counts)
         s->done += done - m->seen;
     m->seen = done;
-    const int64_t all = s->n * s->n_layers * s->options->n_precisions;
+    const int64_t all = s->n * s->n_layers * s->options->n_choices;
     int rc = s->options->progress(s->options->progress_ctx, s->done, all, err);
     pthread_mutex_unlock(&s->lock);
     return rc;
@@ -194,7 +194,7 @@ static int run_reference(struct scoring *s, struct err *err)
 
 /* ---- scores ---- */
 
-/* The layers of one segment, times the precisions. */
+/* The layers of one segment, times the choices. */
 struct segment {
     struct scoring *scoring;
     int first, last;
@@ -206,15 +206,14 @@ static int score_one(void *ctx, int64_t index, int worker, struct err *err)
     (void)worker;
     const struct segment *seg = ctx;
     struct scoring *s = seg->scoring;
-    const int n_precisions = s->options->n_precisions;
-    struct sensitivity *score = &s->scores[seg->layer * n_precisions + index];
-    const struct quant_choice choice = {.layer = score->layer, .precision = score->precision};
+    const int n_choices = s->options->n_choices;
+    struct sensitivity *score = &s->scores[seg->layer * n_choices + index];
     const struct quant_options options = {.weight_bits = s->options->weight_bits};
     _cleanup_(graph_freep) struct graph *rest = NULL;
     _cleanup_(graph_freep) struct graph *lowered = NULL;
     int rc = graph_extract_blocks(s->g, &s->cuts, seg->first, s->cuts.n_blocks - 1, &rest, err);
     if (rc == 0)
-        rc = quant_rewrite(rest, &choice, 1, s->ranges, &options, &lowered, err);
+        rc = quant_rewrite(rest, &score->choice, 1, s->ranges, &options, &lowered, err);
     if (rc < 0)
         return rc;
     _cleanup_(freep) float *logits = mem_aligned((size_t)(s->n * s->width) * sizeof(float));
@@ -227,6 +226,7 @@ static int score_one(void *ctx, int64_t index, int worker, struct err *err)
     infer_metrics(logits, s->reference, NULL, s->n, s->width, &metrics);
     score->kl = metrics.kl;
     score->agreement = metrics.agreement;
+    score->bytes = quant_packed_bytes(lowered, score->choice.layer);
     return 0;
 }
 
@@ -234,7 +234,7 @@ static int score_segment(const struct segment *seg, int n_layers, struct err *er
 {
     const struct sensitivity_options *o = seg->scoring->options;
     const int threads = o->threads > 0 ? o->threads : pool_cpus();
-    return pool_for((int64_t)n_layers * o->n_precisions, threads, score_one, (void *)seg, err);
+    return pool_for((int64_t)n_layers * o->n_choices, threads, score_one, (void *)seg, err);
 }
 
 /* The original runs on to the cut point behind the segment. */
@@ -278,14 +278,15 @@ static int score_all(struct scoring *s, struct err *err)
 
 static int list_scores(struct scoring *s, struct err *err)
 {
-    const int n = s->options->n_precisions;
+    const int n = s->options->n_choices;
     s->scores = arena_alloc(s->arena, (size_t)(s->n_layers * n) + 1, sizeof(*s->scores));
     if (!s->scores)
         return err_oom(err, "the scores");
     for (int k = 0; k < s->n_layers; k++)
-        for (int p = 0; p < n; p++)
-            s->scores[k * n + p] = (struct sensitivity){.layer = s->layers[k].name,
-                                                        .precision = s->options->precisions[p]};
+        for (int p = 0; p < n; p++) {
+            s->scores[k * n + p].choice = s->options->choices[p];
+            s->scores[k * n + p].choice.layer = s->layers[k].name;
+        }
     return 0;
 }
 
@@ -299,7 +300,7 @@ int sensitivity_measure(const struct graph *g, const struct quant_ranges *ranges
                                                    .arena = arena,
                                                    .n = options->n,
                                                    .lock = PTHREAD_MUTEX_INITIALIZER};
-    int rc = s.n > 0 ? 0 : sensitivity_samples(g, options->n_precisions, &s.n, err);
+    int rc = s.n > 0 ? 0 : sensitivity_samples(g, options->n_choices, &s.n, err);
     if (rc == 0)
         rc = list_layers(&s, err);
     if (rc == 0)
@@ -311,13 +312,13 @@ int sensitivity_measure(const struct graph *g, const struct quant_ranges *ranges
     if (rc < 0)
         return rc;
     *ret = s.scores;
-    *ret_n = s.n_layers * options->n_precisions;
+    *ret_n = s.n_layers * options->n_choices;
     return 0;
 }
 
 /* ---- how many samples ---- */
 
-int sensitivity_samples(const struct graph *g, int n_precisions, int64_t *ret, struct err *err)
+int sensitivity_samples(const struct graph *g, int n_choices, int64_t *ret, struct err *err)
 {
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct scoring s = {.g = g, .arena = arena};
@@ -332,7 +333,7 @@ int sensitivity_samples(const struct graph *g, int n_precisions, int64_t *ret, s
         for (int i = 0; i < s.cuts.blocks[b].n_nodes; i++)
             rest += graph_node_cost(g, g->nodes[s.cuts.blocks[b].nodes[i]]).macs;
         for (int k = 0; k < s.n_layers; k++)
-            work += s.layers[k].block == b ? rest * n_precisions : 0;
+            work += s.layers[k].block == b ? rest * n_choices : 0;
         row = b + 1 < s.cuts.n_blocks && row_bytes(&s, b) > row ? row_bytes(&s, b) : row;
     }
     int64_t n = WORK / work;

@@ -158,7 +158,7 @@ int trainer_teach(struct work_task *task, struct work_output *out, struct err *e
         work_payload(task, &hone__v1__teach_task__descriptor, (ProtobufCMessage **)&teach, err);
     if (rc < 0)
         return rc;
-    const struct recipe how = inputs_recipe(teach->settings);
+    const struct recipe how = recipe_from_message(teach->settings);
     rc = recipe_options(&how, task->threads, &options, err);
     if (rc == 0)
         rc = inputs_data(task->store, teach->data, &ds, err);

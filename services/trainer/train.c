@@ -23,7 +23,7 @@ struct training {
     struct preprocess pre;
     char *pre_text;
     struct graph *g; /* in training form */
-    struct graph *teacher_graph, *judge_graph;
+    struct graph *teacher_graph, *judge_graph, *original_graph;
     struct train_features features;
     struct train_judge judge;
     char cache[HASH_HEX_BYTES];
@@ -45,6 +45,7 @@ static void training_release(struct training *t)
     graph_free(t->g);
     graph_free(t->teacher_graph);
     graph_free(t->judge_graph);
+    graph_free(t->original_graph);
     teacher_close(t->teacher);
     train_result_release(&t->result);
     free(t->pre_text);
@@ -212,7 +213,8 @@ static int open_features(struct training *t, struct err *err)
     return rc;
 }
 
-/* The judge stands for the original, too, that the network was quantized from. */
+/* The judge stands for the original, too, that the network was quantized from, unless the task
+ * names that. */
 static int open_judge(struct training *t, struct err *err)
 {
     _cleanup_(freep) char *text = NULL;
@@ -225,6 +227,16 @@ static int open_judge(struct training *t, struct err *err)
     t->judge.network = t->judge_graph;
     t->options.judge = &t->judge;
     t->options.original = t->judge_graph;
+    return rc;
+}
+
+/* What a quantized network was made from, where the task says. */
+static int open_original(struct training *t, struct err *err)
+{
+    if (!*t->q->original)
+        return 0;
+    int rc = inputs_network(t->task->store, t->q->original, "original", &t->original_graph, err);
+    t->options.original = t->original_graph;
     return rc;
 }
 
@@ -283,22 +295,14 @@ static int run(struct training *t, struct err *err)
 /* ---- after ---- */
 
 /* Against a judge that is right by definition. */
-static int add_drop(Hone__V1__Accuracy *accuracy, struct err *err)
+static void add_drop(Hone__V1__Accuracy *accuracy)
 {
-    const int64_t n = (int64_t)accuracy->n, right = llround(accuracy->value * (double)n);
-    _cleanup_(freep) uint8_t *was = mem_calloc((size_t)n + 1, 1);
-    _cleanup_(freep) uint8_t *is = mem_calloc((size_t)n + 1, 1);
-    if (!was || !is)
-        return err_oom(err, "a score");
-    memset(was, 1, (size_t)n);
-    memset(is, 1, (size_t)right);
-    struct paired_drop drop;
-    infer_paired_drop(was, is, n, &drop);
+    const int64_t n = (int64_t)accuracy->n;
+    const int64_t worse = n - llround(accuracy->value * (double)n);
     accuracy->agreement = accuracy->value;
-    accuracy->drop_points = drop.points;
-    accuracy->drop_upper95_points = drop.upper95_points;
-    accuracy->worse = (uint64_t)drop.worse;
-    return 0;
+    accuracy->drop_points = n > 0 ? 100 * (double)worse / (double)n : 0;
+    accuracy->drop_upper95_points = infer_drop_bound(worse, 0, n, 0.05);
+    accuracy->worse = (uint64_t)worse;
 }
 
 static int add_accuracy(const struct training *t, Hone__V1__Network *network, struct err *err)
@@ -313,8 +317,9 @@ static int add_accuracy(const struct training *t, Hone__V1__Network *network, st
     accuracy.engine = (char *)"hone";
     accuracy.value = value;
     accuracy.n = (uint64_t)dataset_count(t->ds, PART_SEARCH);
-    int rc = r->metric == JUDGE_AGREEMENT ? add_drop(&accuracy, err) : 0;
-    return rc == 0 ? state_add_accuracy(network, &accuracy, err) : rc;
+    if (r->metric == JUDGE_AGREEMENT)
+        add_drop(&accuracy);
+    return state_add_accuracy(network, &accuracy, err);
 }
 
 static int give_network(struct training *t, Hone__V1__Network *network, struct err *err)
@@ -394,6 +399,10 @@ static int give(struct training *t, struct work_output *out, struct err *err)
         rc = give_checkpoint(t, result, err);
     if (rc == 0)
         rc = message_set(&result->teacher_cache, t->cache, err);
+    if (rc == 0) {
+        result->asked = message_clone(t->q, err);
+        rc = result->asked ? 0 : -ERR_RESOURCE_EXHAUSTED;
+    }
     if (rc == 0)
         rc = message_set(&result->precision, precision_name(t->result.precision), err);
     return rc == 0 ? work_result(out, &result->base, err) : rc;
@@ -405,7 +414,7 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
     int rc = work_payload(task, &hone__v1__train_task__descriptor, (ProtobufCMessage **)&t.q, err);
     if (rc < 0)
         return rc;
-    t.how = inputs_recipe(t.q->settings);
+    t.how = recipe_from_message(t.q->settings);
     rc = name_files(&t, err);
     if (rc == 0)
         rc = set_options(&t, err);
@@ -417,6 +426,8 @@ int trainer_train(struct work_task *task, struct work_output *out, struct err *e
         rc = open_features(&t, err);
     if (rc == 0)
         rc = open_judge(&t, err);
+    if (rc == 0)
+        rc = open_original(&t, err);
     if (rc == 0)
         rc = run(&t, err);
     return rc == 0 ? give(&t, out, err) : rc;

@@ -26,7 +26,8 @@ struct onnx_limits {
 };
 extern const struct onnx_limits onnx_default_limits;
 
-/* `limits` NULL: onnx_default_limits. The graph is the caller's (graph_free). */
+/* `limits` NULL: onnx_default_limits. Packed networks (shared/coding/packed.h) are read like what
+ * was packed, under the same limits. The graph is the caller's (graph_free). */
 int onnx_read_file(const char *path, const struct onnx_limits *limits, struct graph **ret,
                    struct err *err);
 /* `folder`: where external data lies; NULL refuses external data. */

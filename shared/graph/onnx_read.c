@@ -6,6 +6,7 @@
 
 #include "shared/base/fs.h"
 #include "shared/base/str.h"
+#include "shared/coding/packed.h"
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx_priv.h"
 
@@ -394,13 +395,12 @@ static int read_graph(struct onnx_reader *r, struct err *err)
     return rc < 0 ? rc : check_outputs(r, err);
 }
 
-int onnx_read_bytes(const void *data, size_t bytes, const char *folder,
-                    const struct onnx_limits *limits, struct graph **ret, struct err *err)
+static int read_model(const void *data, size_t bytes, const char *folder,
+                      const struct onnx_limits *limits, struct graph **ret, struct err *err)
 {
     _cleanup_(onnx_free) struct onnx_unpacked unpacked = {0};
     _cleanup_(graph_freep) struct graph *g = NULL;
     int opset = 0;
-    limits = limits ? limits : &onnx_default_limits;
     int rc = onnx_unpack(data, bytes, &onnx__model_proto__descriptor, limits, &unpacked, err);
     if (rc < 0)
         return rc;
@@ -420,6 +420,20 @@ int onnx_read_bytes(const void *data, size_t bytes, const char *folder,
         return rc;
     *ret = TAKE_PTR(g);
     return 0;
+}
+
+int onnx_read_bytes(const void *data, size_t bytes, const char *folder,
+                    const struct onnx_limits *limits, struct graph **ret, struct err *err)
+{
+    _cleanup_(freep) void *unpacked = NULL;
+    limits = limits ? limits : &onnx_default_limits;
+    if (packed_is(data, bytes)) {
+        int rc = packed_read(data, bytes, limits->max_file_bytes, &unpacked, &bytes, err);
+        if (rc < 0)
+            return rc;
+        data = unpacked;
+    }
+    return read_model(data, bytes, folder, limits, ret, err);
 }
 
 int onnx_read_file(const char *path, const struct onnx_limits *limits, struct graph **ret,

@@ -288,15 +288,15 @@ static double binomial_cdf(int64_t n, int64_t k, double p)
     return total;
 }
 
-/* Clopper and Pearson's one-sided 95% upper limit of a share of which k of n were seen. */
-static double share_upper95(int64_t n, int64_t k)
+/* Clopper and Pearson's one-sided upper limit of a share of which k of n were seen. */
+static double share_bound(int64_t n, int64_t k, double miss)
 {
     if (k >= n)
         return 1;
     double low = 0, high = 1;
     for (int i = 0; i < 60; i++) {
         double p = (low + high) / 2;
-        if (binomial_cdf(n, k, p) > 0.05)
+        if (binomial_cdf(n, k, p) > miss)
             low = p;
         else
             high = p;
@@ -304,26 +304,68 @@ static double share_upper95(int64_t n, int64_t k)
     return high;
 }
 
-void infer_paired_drop(const uint8_t *parent_correct, const uint8_t *child_correct, int64_t n,
-                       struct paired_drop *ret)
+/* z with P(Z > z) = miss, for a normal Z; 1.645 for 0.05. */
+static double normal_bound(double miss)
+{
+    double low = 0, high = 40;
+    for (int i = 0; i < 60; i++) {
+        const double z = (low + high) / 2;
+        if (erfc(z / M_SQRT2) / 2 > miss)
+            low = z;
+        else
+            high = z;
+    }
+    return round(low * 1000) / 1000; /* as tables have it */
+}
+
+double infer_drop_bound(int64_t worse, int64_t better, int64_t n, double miss)
+{
+    if (n <= 0)
+        return 0;
+    const double count = (double)n;
+    const int64_t discordant = worse + better;
+    const double mean = (double)(worse - better) / count;
+    const double variance = n > 1 ? ((double)discordant - count * mean * mean) / (count - 1) : 0;
+    double upper = mean + normal_bound(miss) * sqrt(fmax(variance, 0) / count);
+    if (discordant < 30) {
+        const double among = discordant > 0 ? share_bound(discordant, worse, miss) : 0.5;
+        const double given_discordant = (2 * among - 1) * (double)discordant / count;
+        upper = fmax(given_discordant, share_bound(n, worse, miss) - (double)better / count);
+    }
+    return 100 * fmax(upper, mean);
+}
+
+void infer_drop_bounds(struct drop_case *cases, int n, double miss, double limit)
+{
+    for (int i = 0; i < n; i++)
+        cases[i].bound = INFINITY;
+    int left = n, kept = 1;
+    while (kept > 0) {
+        const double share = miss / left;
+        kept = 0;
+        for (int i = 0; i < n; i++) {
+            struct drop_case *c = &cases[i];
+            if (c->bound <= limit)
+                continue;
+            c->bound = infer_drop_bound(c->worse, c->better, c->n, share);
+            kept += c->bound <= limit;
+        }
+        left -= kept;
+    }
+}
+
+void infer_paired_drop(const float *logits, const float *original, const int32_t *labels, int64_t n,
+                       int64_t width, struct paired_drop *ret)
 {
     *ret = (struct paired_drop){0};
     for (int64_t i = 0; i < n; i++) {
-        ret->worse += parent_correct[i] && !child_correct[i];
-        ret->better += !parent_correct[i] && child_correct[i];
+        const int32_t was = infer_top(original + i * width, width);
+        const int32_t is = infer_top(logits + i * width, width);
+        const int32_t truth = labels ? labels[i] : was;
+        ret->worse += was == truth && is != truth;
+        ret->better += was != truth && is == truth;
     }
-    if (n <= 0)
-        return;
-    double count = (double)n;
-    int64_t discordant = ret->worse + ret->better;
-    double mean = (double)(ret->worse - ret->better) / count;
-    double variance = n > 1 ? ((double)discordant - count * mean * mean) / (count - 1) : 0;
-    double upper = mean + 1.645 * sqrt(fmax(variance, 0) / count);
-    if (discordant < 30) {
-        double among = discordant > 0 ? share_upper95(discordant, ret->worse) : 0.5;
-        double given_discordant = (2 * among - 1) * (double)discordant / count;
-        upper = fmax(given_discordant, share_upper95(n, ret->worse) - (double)ret->better / count);
-    }
-    ret->points = 100 * mean;
-    ret->upper95_points = 100 * fmax(upper, mean);
+    if (n > 0)
+        ret->points = 100 * (double)(ret->worse - ret->better) / (double)n;
+    ret->upper95_points = infer_drop_bound(ret->worse, ret->better, n, 0.05);
 }

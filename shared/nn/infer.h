@@ -24,6 +24,10 @@ struct infer_options {
  * flattened (infer_output_width floats each), the caller's. */
 int infer_run(const struct graph *g, const struct infer_options *options, int64_t n,
               infer_fill *fill, void *ctx, float *ret_out, struct err *err);
+/* The same on ONNX Runtime: the bytes of a file, and `g` as it is in it. */
+int infer_run_ort(const void *onnx, size_t bytes, const struct graph *g,
+                  const struct infer_options *options, int64_t n, infer_fill *fill, void *ctx,
+                  float *ret_out, struct err *err);
 /* Floats of the first output for one sample. */
 int infer_output_width(const struct graph *g, int64_t *ret, struct err *err);
 
@@ -43,16 +47,32 @@ struct infer_metrics {
 void infer_metrics(const float *logits, const float *reference, const int32_t *labels, int64_t n,
                    int64_t width, struct infer_metrics *ret);
 
-/* Drop of `child` against `parent` on the same samples, in points (percent), with the upper end of
- * the paired one-sided 95% interval: d_i = correct_parent - correct_child in {-1, 0, 1};
- * mean + 1.645 * s / sqrt(n). Where fewer than 30 pairs are discordant, the larger of two exact
- * limits (Clopper and Pearson): of the share of `worse` among the discordant pairs, and of the
- * share of `worse` among all n, less the share of `better`; so a sample without a single discordant
- * pair still says no more than about 300 / n points. For fidelity correct_parent is 1 throughout.
- */
+/* Drop of a network against its original on the same samples, in points (percent): the original
+ * alone is right on `worse` of them, the network alone on `better`. */
 struct paired_drop {
     double points, upper95_points;
     int64_t worse, better; /* discordant samples */
 };
-void infer_paired_drop(const uint8_t *parent_correct, const uint8_t *child_correct, int64_t n,
-                       struct paired_drop *ret);
+/* Without labels the original is right by definition. */
+void infer_paired_drop(const float *logits, const float *original, const int32_t *labels, int64_t n,
+                       int64_t width, struct paired_drop *ret);
+
+/* Upper end of the paired one-sided interval of the drop, in points, which is missed with the
+ * probability `miss` (0.05: 95 %): d_i = correct_original - correct_network in {-1, 0, 1}; mean + z
+ * * s / sqrt(n). Where fewer than 30 pairs are discordant, the larger of two exact limits (Clopper
+ * and Pearson): of the share of `worse` among the discordant pairs, and of the share of `worse`
+ * among all n, less the share of `better`; so a sample without a single discordant pair still says
+ * no more than about 300 / n points (of 95 %). */
+double infer_drop_bound(int64_t worse, int64_t better, int64_t n, double miss);
+
+/* One of several networks that are compared with a limit on the same samples. */
+struct drop_case {
+    int64_t worse, better, n;
+    double bound; /* what comes out, in points */
+};
+/* Holm's step-down procedure: with the probability `miss` at most, any of those whose bound is
+ * within the limit really drops more. All are asked to keep the limit with miss / n; those that do
+ * leave more of it for the others, until nobody more keeps it. So a bound is as wide as the step in
+ * which its network kept the limit, or the last one, asks. limit -INFINITY: nobody keeps it, and
+ * all bounds hold together (Bonferroni). */
+void infer_drop_bounds(struct drop_case *cases, int n, double miss, double limit);

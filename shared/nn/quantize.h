@@ -44,7 +44,14 @@ int quant_ranges_guess(const struct graph *g, struct quant_ranges *ret, struct e
 struct quant_choice {
     const char *layer;
     enum precision precision; /* FP32, BF16 or INT8 */
+    int weight_bits;          /* of an INT8 layer; 0: as the options say */
 };
+/* Weights of fewer bits are stored and computed with as 8-bit integers, of which they use the
+ * middle: any runtime runs them, and they are packed (shared/coding) into fewer bytes. */
+#define QUANT_BITS_LEAST 2
+/* "fp32", "bf16", "int8" (weights as the options say), "int6", ... as people and tasks say it. */
+int quant_choice_parse(const char *text, struct quant_choice *ret, struct err *err);
+const char *quant_choice_name(const struct quant_choice *choice, char text[8]);
 struct quant_options {
     int weight_bits; /* 8; 7 where the target has no VNNI and 16-bit sums could saturate; 0: 8 */
 };
@@ -58,6 +65,10 @@ int quant_rewrite(const struct graph *g, const struct quant_choice *choices, int
 /* quant_rewrite with every layer in int8 that can. */
 int quant_rewrite_all(const struct graph *g, const struct quant_ranges *ranges,
                       const struct quant_options *options, struct graph **ret, struct err *err);
+
+/* About how many bytes an int8 layer of a rewritten network takes in a packed file: the entropy of
+ * its weights, its scales, its biases. 0 where there is no such layer. */
+double quant_packed_bytes(const struct graph *q, const char *layer);
 
 /* Bias correction (Nagel et al. 2019, arXiv 1906.04721, section 4.2, empirical): adds to each int8
  * layer's bias the mean difference per output channel between parent and quantized network, layer

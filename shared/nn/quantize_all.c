@@ -16,7 +16,7 @@ int quant_rewrite_all(const struct graph *g, const struct quant_ranges *ranges,
     if (!choices)
         return err_oom(err, "layers");
     for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){layers[i], PRECISION_INT8};
+        choices[i] = (struct quant_choice){.layer = layers[i], .precision = PRECISION_INT8};
     return quant_rewrite(g, choices, n, ranges, options, ret, err);
 }
 

@@ -63,7 +63,8 @@ struct quant_scale quant_scale_of(double low, double high);
 
 /* ---- weights ---- */
 
-/* Symmetric scales per output channel for f32 weights, and the weights in them. least: [channels]
+/* Symmetric scales per output channel for f32 weights, and the weights in them. bits: of a weight,
+ * QUANT_BITS_LEAST to 8. least: [channels]
  * the smallest scale that a channel may have, or NULL. scales: [channels], q: as many as weights.
  */
 int quant_weights(const struct quant_layer *layer, const float *weights, int bits,

@@ -14,9 +14,10 @@ struct rewrite {
     const struct graph *g;
     struct graph *q; /* the copy; indices of g's nodes and values hold in it, too */
     const struct quant_ranges *ranges;
-    int bits;
+    int bits; /* of weights, where a choice does not say */
     struct arena *scratch;
     bool *is_int8; /* [g->n_nodes] */
+    int *bits_of;  /* [g->n_nodes] */
     struct quant_spread spread;
     struct quant_scale *scale;     /* [g->n_values], at roots */
     int *scale_value, *zero_value; /* [g->n_values], at roots: constants in q, 0: none yet */
@@ -36,7 +37,13 @@ static int apply_choice(struct rewrite *r, const struct quant_choice *choice, st
                    : err_set(err, ERR_INVALID_ARGUMENT, "layer '%s' (%s) cannot run in %s",
                              choice->layer, op_name(r->g->nodes[n]->op),
                              precision_name(choice->precision));
+    const int bits = choice->weight_bits ? choice->weight_bits : r->bits;
+    if (bits < QUANT_BITS_LEAST || bits > 8)
+        return err_set(err, ERR_INVALID_ARGUMENT,
+                       "layer '%s': weights of %d bits (%d to 8 are known)", choice->layer, bits,
+                       QUANT_BITS_LEAST);
     r->is_int8[n] = choice->precision == PRECISION_INT8;
+    r->bits_of[n] = bits;
     r->q->nodes[n]->hint = choice->precision == PRECISION_BF16 ? PRECISION_BF16 : PRECISION_AUTO;
     return 0;
 }
@@ -280,7 +287,7 @@ static int quantize_layer(struct rewrite *r, int n, struct err *err)
         return rc;
     least_scales(&w);
     const float *least = w.least;
-    rc = quant_weights(&w.layer, w.w, r->bits, least, w.scales, w.q, err);
+    rc = quant_weights(&w.layer, w.w, r->bits_of[n], least, w.scales, w.q, err);
     if (rc < 0)
         return rc;
     struct node *node = r->q->nodes[n];
@@ -302,10 +309,11 @@ static int rewrite_init(struct rewrite *r, const struct quant_choice *choices, i
 {
     const size_t n = (size_t)r->g->n_values + 1;
     r->is_int8 = arena_alloc(r->scratch, (size_t)r->g->n_nodes + 1, sizeof(bool));
+    r->bits_of = arena_alloc(r->scratch, (size_t)r->g->n_nodes + 1, sizeof(int));
     r->scale = arena_alloc(r->scratch, n, sizeof(*r->scale));
     r->scale_value = arena_alloc(r->scratch, n, sizeof(int));
     r->zero_value = arena_alloc(r->scratch, n, sizeof(int));
-    if (!r->is_int8 || !r->scale || !r->scale_value || !r->zero_value)
+    if (!r->is_int8 || !r->bits_of || !r->scale || !r->scale_value || !r->zero_value)
         return err_oom(err, "rewriting a network");
     int rc = 0;
     for (int i = 0; i < n_choices && rc == 0; i++)
@@ -337,8 +345,6 @@ int quant_rewrite(const struct graph *g, const struct quant_choice *choices, int
                   struct graph **ret, struct err *err)
 {
     const int bits = options && options->weight_bits ? options->weight_bits : 8;
-    if (bits != 7 && bits != 8)
-        return err_set(err, ERR_INVALID_ARGUMENT, "weights of %d bits (7 or 8 are known)", bits);
     _cleanup_(graph_freep) struct graph *q = NULL;
     _cleanup_(arena_freep) struct arena *scratch = arena_new();
     if (!scratch)

@@ -1,6 +1,7 @@
-/* Weights in 8 bits: symmetric, a scale for each output channel. */
+/* Weights in 8 bits or fewer: symmetric, a scale for each output channel. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "shared/nn/quantize_priv.h"
 
@@ -57,6 +58,16 @@ static float channel_scale(const float *w, int64_t n, float most)
     return best;
 }
 
+/* Up to the next with 8 digits, which take less room in a file; weights of few bits do not mind. */
+static float short_scale(float scale)
+{
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof(bits));
+    bits = (bits + 0xffff) & 0xffff0000;
+    memcpy(&scale, &bits, sizeof(bits));
+    return scale;
+}
+
 static void gather(const struct quant_layer *layer, const float *weights, int64_t channel,
                    float *out)
 {
@@ -77,7 +88,7 @@ static void scatter(const struct quant_layer *layer, const float *w, int64_t cha
 int quant_weights(const struct quant_layer *layer, const float *weights, int bits,
                   const float *least, float *scales, int8_t *q, struct err *err)
 {
-    const float most = bits == 7 ? 63.0f : 127.0f;
+    const float most = (float)((1 << (bits - 1)) - 1);
     const int64_t n = layer->outer * layer->inner;
     _cleanup_(freep) float *w = mem_calloc((size_t)n, sizeof(*w));
     if (!w)
@@ -89,6 +100,8 @@ int quant_weights(const struct quant_layer *layer, const float *weights, int bit
             scales[c] = least[c];
         if (!(scales[c] > 0))
             scales[c] = 1e-6f;
+        if (bits < 7)
+            scales[c] = short_scale(scales[c]);
         scatter(layer, w, c, scales[c], most, q);
     }
     return 0;

@@ -21,24 +21,27 @@ void grid_bounds(struct grid *grid, enum dtype dtype)
 
 /* ---- which ---- */
 
-/* Weights keep to the symmetric range, and to 7 bits where the file says so; but what is outside of
- * it already stays possible. */
+/* Weights keep to the symmetric range. Where the file says how many bits they have (it is one of
+ * ours), each layer keeps to as many as its own weights take: 8, or fewer for a smaller file. */
 static void set_bounds(const struct compiler *c, const struct tensor *integers, struct quantized *q)
 {
-    const char *bits = graph_metadata(c->g, "hone.weight_bits");
+    const bool has_bits = graph_metadata(c->g, "hone.weight_bits");
     struct grid *g = &q->bounds;
     grid_bounds(g, integers->dtype);
     if (integers->dtype == DTYPE_S32)
         g->low = -(g->high = 0x1p30f); /* sums and float's digits want their room */
     if (integers->dtype != DTYPE_S8)
         return;
-    g->high = bits && strcmp(bits, "7") == 0 ? 63 : 127;
-    g->low = -g->high;
+    float most = 1, least = 0;
     for (int64_t i = 0; i < shape_elements(&integers->shape); i++) {
         const float at = ((const int8_t *)integers->data)[i];
-        g->low = at < g->low ? at : g->low;
-        g->high = at > g->high ? at : g->high;
+        least = at < least ? at : least;
+        most = fmaxf(most, fabsf(at));
     }
+    g->high = 1;
+    while (g->high < (has_bits ? fminf(most, 127) : 127))
+        g->high = 2 * g->high + 1;
+    g->low = fminf(-g->high, least);
 }
 
 static int read_scales(const struct compiler *c, const struct node *node, struct quantized *q,

@@ -15,17 +15,27 @@ bool goal_turned(const Hone__V1__JobSpec *spec)
 double goal_cost(const Hone__V1__JobSpec *spec, double us, double bytes)
 {
     if (!goal_turned(spec))
-        return spec->objective == HONE__V1__OBJECTIVE__SIZE ? bytes : us;
+        return goal_small(spec) ? bytes : us;
     const double of_us = spec->max_us > 0 ? us / spec->max_us : 0;
     const double of_bytes = spec->max_bytes > 0 ? bytes / (double)spec->max_bytes : 0;
     return fmax(of_us, of_bytes);
+}
+
+bool goal_small(const Hone__V1__JobSpec *spec)
+{
+    return spec->objective == HONE__V1__OBJECTIVE__SIZE;
+}
+
+double goal_bytes(const job_network *network)
+{
+    return (double)(network->packed_bytes ? network->packed_bytes : network->bytes);
 }
 
 double goal_cost_of(const job_state *state, const job_network *network)
 {
     /* For throughput too: all run with the same batch. */
     const Hone__V1__Timing *t = state_timing(network, "hone", NULL);
-    return goal_cost(state->spec, t ? t->p50_us : INFINITY, (double)network->bytes);
+    return goal_cost(state->spec, t ? t->p50_us : INFINITY, goal_bytes(network));
 }
 
 bool goal_affordable(const Hone__V1__JobSpec *spec, double cost)
@@ -38,15 +48,27 @@ double goal_confidence(const Hone__V1__JobSpec *spec)
     return spec->confidence > 0 ? spec->confidence : USUAL_CONFIDENCE;
 }
 
-double goal_deviations(const Hone__V1__JobSpec *spec)
+/* Of [0.5, 1). */
+static double quantile(double confidence)
 {
-    double low = 0, high = 9; /* of [0.5, 1) */
+    double low = 0, high = 9;
     for (int i = 0; i < 60; i++) {
         const double middle = (low + high) / 2;
-        const bool below = 0.5 * erfc(-middle / sqrt(2)) < goal_confidence(spec);
+        const bool below = 0.5 * erfc(-middle / sqrt(2)) < confidence;
         *(below ? &low : &high) = middle;
     }
     return low;
+}
+
+double goal_deviations(const Hone__V1__JobSpec *spec)
+{
+    return quantile(goal_confidence(spec));
+}
+
+double goal_deviations_among(const Hone__V1__JobSpec *spec, int finals)
+{
+    const double confidence = goal_confidence(spec);
+    return confidence > 0.5 ? quantile(1 - (1 - confidence) / finals) : quantile(confidence);
 }
 
 double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95)

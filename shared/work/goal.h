@@ -14,6 +14,11 @@
 /* Whether costs have a limit. */
 bool goal_turned(const Hone__V1__JobSpec *spec);
 
+/* Whether bytes are what is to be small: then networks are packed, and weights have fewer bits. */
+bool goal_small(const Hone__V1__JobSpec *spec);
+/* Bytes of a network's smallest file: packed, where it was. */
+double goal_bytes(const job_network *network);
+
 /* What a network of so many microseconds and bytes costs: of a job with limits on costs the share
  * of them that it uses (of two the larger; more than 1: it breaks one), else microseconds or, for
  * the objective size, bytes. */
@@ -27,6 +32,8 @@ bool goal_affordable(const Hone__V1__JobSpec *spec, double cost);
  * otherwise; 0.5 asks for the point estimate. And the quantile of the normal distribution there. */
 double goal_confidence(const Hone__V1__JobSpec *spec);
 double goal_deviations(const Hone__V1__JobSpec *spec);
+/* The quantile that the first of so many finals, which are judged together, has to keep. */
+double goal_deviations_among(const Hone__V1__JobSpec *spec, int finals);
 /* The bound at that confidence on a drop whose bound at 95 % is upper95, errors taken as normal. */
 double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95);
 

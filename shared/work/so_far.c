@@ -48,7 +48,8 @@ int so_far_get(struct store *store, const char *job, Hone__V1__JobResult **ret, 
 }
 
 int so_far_put_state(struct store *store, const char *job, const Hone__V1__JobState *state,
-                     const Hone__V1__JobSpec *asked, double elapsed_s, struct err *err)
+                     const Hone__V1__JobSpec *asked, const Hone__V1__JobRecord *opened,
+                     double elapsed_s, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__JobRecord *before = NULL;
     Hone__V1__JobRecord record = HONE__V1__JOB_RECORD__INIT;
@@ -58,6 +59,8 @@ int so_far_put_state(struct store *store, const char *job, const Hone__V1__JobSt
     record.version = STATE_VERSION;
     record.state = (Hone__V1__JobState *)state;
     record.asked = (Hone__V1__JobSpec *)asked;
+    record.openings = opened ? opened->openings : NULL;
+    record.n_openings = opened ? opened->n_openings : 0;
     record.prepared_s = state->taken ? state->taken->prepared_s
                         : before     ? before->prepared_s
                                      : elapsed_s;

@@ -164,6 +164,8 @@ int state_best_event(struct work_task *task, const job_state *state, const job_n
     _cleanup_(strbuf_release) struct strbuf fields = {0};
     strbuf_printf(&fields, "\"name\":\"%s\",\"p50_us\":%.1f,\"speedup_fp32\":%.3f", network->name,
                   us, us > 0 ? baseline_us / us : 0);
+    if (network->packed_bytes)
+        strbuf_printf(&fields, ",\"packed_bytes\":%llu", (unsigned long long)network->packed_bytes);
     if (state_images_per_s(state, us) > 0)
         strbuf_printf(&fields, ",\"images_per_s\":%.0f", state_images_per_s(state, us));
     if (a)

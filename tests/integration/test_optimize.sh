@@ -38,6 +38,50 @@ PY' - "$hone" "$work/out" "$demo/data"
 check "the report is one file that loads nothing" bash -c \
     'grep -q "<svg" "$1" && ! grep -qE "<script|src=|https?://" "$1"' - "$work/out/report.html"
 
+# ---- the same numbers again ----
+check "every number of the result is found again" \
+    "$hone" reproduce "$work/out/manifest.json" --seconds 0
+check "times, too, which a busy machine may have others of" bash -c '
+    "$1" reproduce "$2/manifest.json" --seconds 0.05 --json >"$3"
+    code=$?
+    python3 -c "import json,sys; r=json.load(open(sys.argv[1]))
+times = [f for f in r[\"findings\"] if f[\"number\"].startswith(\"p50 us\")]
+print(len(times), r[\"differs\"])
+sys.exit(not (len(times) >= 4 and (r[\"differs\"] > 0) == (int(sys.argv[2]) == 4)))" \
+        "$3" "$code"' - "$hone" "$work/out" "$work/times.json"
+check "also by who has the files at other places" bash -c '
+    cp -r "$2" "$3" && cp "$4/model.onnx" "$3/../elsewhere.onnx" &&
+    sed -i "s|\"model_path\": .*|\"model_path\": \"gone\",|" "$3/manifest.json" &&
+    "$1" reproduce "$3/manifest.json" --model "$3/../elsewhere.onnx" --data "$4/data" \
+        --seconds 0 --json >"$3.json" &&
+    python3 -c "import json,sys; r=json.load(open(sys.argv[1]))
+sys.exit(not (r[\"reproduced\"] and r[\"same\"] > 50))" "$3.json"' \
+    - "$hone" "$work/out" "$work/copy" "$demo"
+check "an accuracy that is another one is named" fails 4 "top1 .* DIFFERS" bash -c '
+    python3 - "$2" <<"PY"
+import json, sys
+path = sys.argv[1] + "/manifest.json"
+m = json.load(open(path))
+for a in m["finals"][0]["accuracies"]:
+    a["value"] += 0.05
+json.dump(m, open(path, "w"))
+PY
+    "$1" reproduce "$2/manifest.json" --model "$3/model.onnx" --seconds 0' \
+    - "$hone" "$work/copy" "$demo"
+cp "$work/out/manifest.json" "$work/copy/manifest.json"
+printf x >>"$work/copy/report.html"
+check "a file that was changed is named" fails 4 "DIFFERS" \
+    "$hone" reproduce "$work/copy/manifest.json" --seconds 0
+rm "$work/copy/model.onnx"
+check "so is one that is missing" fails 4 "missing +DIFFERS" \
+    "$hone" reproduce "$work/copy/manifest.json" --seconds 0
+check "other data are named" fails 4 "sha256, packed .* DIFFERS" bash -c '
+    cp -r "$2/data" "$3" && rm "$(find "$3/test" -name "*.png" | sort | head -1)" &&
+    "$1" reproduce "$4/manifest.json" --data "$3" --seconds 0' \
+    - "$hone" "$demo" "$work/fewer" "$work/out"
+check "what is no manifest is refused" fails 1 "no manifest" \
+    "$hone" reproduce "$work/out/result.json"
+
 "$hone" optimize "$demo/model.onnx" --data "$demo/data" --out "$work/out2" \
     --space precision --json \
     >"$work/again.jsonl"

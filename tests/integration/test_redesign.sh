@@ -44,6 +44,26 @@ print(e, x["value"])
 sys.exit(0 if abs(e["value"] - x["value"]) < 1e-9 else 1)
 PY' - "$hone" "$work/out" "$demo/data"
 
+# ---- the same numbers again ----
+student=$(python3 -c 'import json,sys
+print([x["name"] for x in json.load(open(sys.argv[1]))["results"]
+       if x["name"].startswith("student-")][0])' "$result")
+check "the manifest says how every student was trained" json "$work/out/manifest.json" \
+    'all(g["sha256"] and g["from_sha256"] and g["threads"] > 0 and g["settings"]["epochs"] > 0
+         for s in r["students"] for g in s["rungs"])'
+check "a student learns again to the same weights" bash -c '
+    "$1" reproduce "$2/manifest.json" --seconds 0 --retrain --student "$3" --json >"$2/again.json"
+    code=$?
+    python3 - "$2/again.json" "$3" <<"PY"
+import json, sys
+r = json.load(open(sys.argv[1]))
+runs = [f for f in r["findings"] if f["subject"].startswith(sys.argv[2] + ", run")
+        and f["number"] == "weights, sha256"]
+print(runs, [f for f in r["findings"] if f["verdict"] == "differs"])
+sys.exit(not (runs and all(f["verdict"] == "same" for f in runs)))
+PY
+    [[ $? == 0 && $code == 0 ]]' - "$hone" "$work/out" "$student"
+
 # ---- a job that refines this one ----
 job=$(python3 -c 'import json,sys; print(json.loads(open(sys.argv[1]).readline())["job"])' \
     "$work/job.jsonl")

@@ -107,6 +107,7 @@ static inline void make_networks(struct example *e)
     e->candidate.n_accuracies = 2;
     e->candidate.drop_points = 0.5;
     e->candidate.drop_upper95_points = 0.75;
+    e->candidate.drop_bound_points = 0.8;
     e->candidate.within_limit = true;
     hone__v1__layer_choice__init(&e->choice);
     e->choice.layer = (char *)HOSTILE;

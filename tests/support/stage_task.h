@@ -215,6 +215,8 @@ static inline void stage_accuracy(job_network *n, const char *part, double value
     a->n = 10000;
     a->drop_points = drop;
     a->drop_upper95_points = drop + 0.3;
+    a->worse = drop > 0 ? (uint64_t)(100 * drop + 0.5) : 0;
+    a->better = drop < 0 ? (uint64_t)(-100 * drop + 0.5) : 0;
     STAGE_OK(message_append(&n->accuracies, &n->n_accuracies, a, err));
 }
 

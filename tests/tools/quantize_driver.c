@@ -5,7 +5,7 @@
  *     quantize_driver MODEL.onnx DATA PREPROCESS OUT.onnx [SAMPLES [BITS]]
  *
  * PREPROCESS as in `hone eval`, or auto: what that would choose; SAMPLES of the training part
- * (256); BITS of the weights (8 where the CPU has int8, else 7).
+ * (256); BITS of the weights (2 to 8; 8 where the CPU has int8, else 7).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +37,9 @@ static int64_t whole(const char *text)
 static void describe(struct graph *q, const char *preprocess, int bits)
 {
     struct err err = {0};
+    const char text[] = {(char)('0' + bits), 0};
     must(graph_set_metadata(q, "hone.preprocess", preprocess, &err), &err);
-    must(graph_set_metadata(q, "hone.weight_bits", bits == 7 ? "7" : "8", &err), &err);
+    must(graph_set_metadata(q, "hone.weight_bits", text, &err), &err);
 }
 
 int main(int argc, char **argv)
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
     struct sample_view view = {0};
     struct graph *g = NULL, *q = NULL;
     const int64_t n = argc > 5 ? whole(argv[5]) : 256;
-    const struct quant_options options = {.weight_bits = argc > 6        ? (int)whole(argv[6])
+    const struct quant_options options = {.weight_bits = argc > 6        ? (int)whole(argv[6]) % 9
                                                          : nn_has_int8() ? 8
                                                                          : 7};
     const struct infer_options infer = {.threads = pool_cpus()};

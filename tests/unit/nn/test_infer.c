@@ -205,20 +205,21 @@ static void a_hard_zero_does_not_make_kl_infinite(void **state)
 
 /* ---- the paired bound ---- */
 
+/* Answers of two classes, of which the first is right. */
 static struct paired_drop drop_of(int both, int worse, int better, int neither)
 {
-    static uint8_t parent[20000], child[20000];
-    int n = 0;
+    static float original[40000], network[40000];
+    static int32_t labels[20000];
+    const int n = both + worse + better + neither;
     struct paired_drop d;
-    for (int i = 0; i < both; i++, n++)
-        parent[n] = child[n] = 1;
-    for (int i = 0; i < worse; i++, n++)
-        parent[n] = !(child[n] = 0);
-    for (int i = 0; i < better; i++, n++)
-        parent[n] = !(child[n] = 1);
-    for (int i = 0; i < neither; i++, n++)
-        parent[n] = child[n] = 0;
-    infer_paired_drop(parent, child, n, &d);
+    for (int i = 0; i < n; i++) {
+        const bool was = i < both + worse, is = i < both || (!was && i < both + worse + better);
+        original[2 * i] = was;
+        original[2 * i + 1] = !was;
+        network[2 * i] = is;
+        network[2 * i + 1] = !is;
+    }
+    infer_paired_drop(network, original, labels, n, 2, &d);
     assert_int_equal(d.worse, worse);
     assert_int_equal(d.better, better);
     return d;
@@ -247,7 +248,7 @@ static void few_discordant_pairs_follow_the_exact_bounds(void **state)
      * P(X <= 3) = 0.05 at p = 0.0077351, less 1 / 1000: 0.67351 points. */
     near(drop_of(900, 3, 1, 96).points, 0.2);
     near(drop_of(900, 3, 1, 96).upper95_points, 0.67351);
-    /* 10 and 10 of 1000: p = 0.6980460 among the 20: 0.792184; of all: 0.0168825 - 0.01. */
+    /* 10 and 10 of 1000: p = 0.6980460 among the 20: 0.792184; of all: 0.0168835 - 0.01. */
     near(drop_of(900, 10, 10, 80).points, 0);
     near(drop_of(900, 10, 10, 80).upper95_points, 0.792184);
 }
@@ -267,6 +268,74 @@ static void a_better_child_has_a_negative_drop(void **state)
     assert_true(d.upper95_points < -1.2 && d.upper95_points > d.points);
 }
 
+static void without_labels_the_original_is_right(void **state)
+{
+    (void)state;
+    const float original[] = {0, 1, 1, 0, 0, 1, 1, 0}, network[] = {0, 1, 0, 1, 0, 2, 3, 0};
+    struct paired_drop d;
+    infer_paired_drop(network, original, NULL, 4, 2, &d);
+    assert_int_equal(d.worse, 1);
+    assert_int_equal(d.better, 0);
+    near(d.points, 25);
+}
+
+static void a_bound_that_is_to_miss_less_is_wider(void **state)
+{
+    (void)state;
+    /* z of 0.05 / 6 is 2.394 */
+    const double deviation = 100 * sqrt((150 - 0.25) / 9999) / 100;
+    near(infer_drop_bound(100, 50, 10000, 0.05 / 6), 0.5 + 2.394 * deviation);
+    near(infer_drop_bound(100, 50, 10000, 0.05), 0.5 + 1.645 * deviation);
+    /* exact: nothing seen of 1000 */
+    near(infer_drop_bound(0, 0, 1000, 0.01), 100 * (1 - pow(0.01, 1.0 / 1000)));
+}
+
+/* ---- several networks and one limit ---- */
+
+#define ALONE(worse, share) infer_drop_bound(worse, 0, 10000, 0.05 / (share))
+
+/* 20 and 30 samples of 10000 keep one point whatever is asked; 83 do when asked alone only. */
+static void who_keeps_the_limit_leaves_room_for_the_others(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{83, 0, 10000, 0}, {20, 0, 10000, 0}, {30, 0, 10000, 0}};
+    assert_true(ALONE(83, 3) > 1 && ALONE(83, 1) < 1);
+    infer_drop_bounds(cases, 3, 0.05, 1);
+    near(cases[0].bound, ALONE(83, 1));
+    near(cases[1].bound, ALONE(20, 3));
+    near(cases[2].bound, ALONE(30, 3));
+}
+
+/* The second keeps the limit alone, but not beside one that breaks it. */
+static void who_breaks_the_limit_leaves_none(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{300, 0, 10000, 0}, {83, 0, 10000, 0}, {20, 0, 10000, 0}};
+    assert_true(ALONE(83, 1) < 1 && ALONE(83, 2) > 1);
+    infer_drop_bounds(cases, 3, 0.05, 1);
+    near(cases[0].bound, ALONE(300, 2));
+    near(cases[1].bound, ALONE(83, 2));
+    near(cases[2].bound, ALONE(20, 3));
+}
+
+static void one_network_alone_is_not_corrected(void **state)
+{
+    (void)state;
+    struct drop_case one[] = {{80, 0, 10000, 0}};
+    infer_drop_bounds(one, 1, 0.05, 1);
+    near(one[0].bound, ALONE(80, 1));
+    infer_drop_bounds(one, 0, 0.05, 1); /* and none is no trouble */
+}
+
+static void without_a_limit_all_bounds_hold_together(void **state)
+{
+    (void)state;
+    struct drop_case cases[] = {{80, 0, 10000, 0}, {20, 0, 10000, 0}};
+    infer_drop_bounds(cases, 2, 0.05, (double)-INFINITY);
+    near(cases[0].bound, ALONE(80, 2));
+    near(cases[1].bound, ALONE(20, 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +352,12 @@ int main(void)
         cmocka_unit_test(few_discordant_pairs_follow_the_exact_bounds),
         cmocka_unit_test(no_difference_at_all_proves_as_much_as_n_allows),
         cmocka_unit_test(a_better_child_has_a_negative_drop),
+        cmocka_unit_test(without_labels_the_original_is_right),
+        cmocka_unit_test(a_bound_that_is_to_miss_less_is_wider),
+        cmocka_unit_test(who_keeps_the_limit_leaves_room_for_the_others),
+        cmocka_unit_test(who_breaks_the_limit_leaves_none),
+        cmocka_unit_test(one_network_alone_is_not_corrected),
+        cmocka_unit_test(without_a_limit_all_bounds_hold_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ static struct graph *all_int8(const struct graph *g, int64_t elements)
     assert_int_equal(quant_layers(g, arena, &names, &n, &err), 0);
     assert_true(n > 0 && n <= MAX_LAYERS);
     for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){names[i], PRECISION_INT8};
+        choices[i] = (struct quant_choice){.layer = names[i], .precision = PRECISION_INT8};
     const struct quant_options bits = {.weight_bits = nn_has_int8() ? 8 : 7};
     if (quant_rewrite(g, choices, n, &ranges, &bits, &q, &err) < 0)
         fail_msg("%s", err.message);

@@ -338,6 +338,43 @@ static void seven_bits_stay_within_63(void **state)
     assert_true(snr_of(net.g, q, 1, 0) > 26);
 }
 
+static int64_t largest_weight(const struct graph *q, const char *layer)
+{
+    const struct tensor *w = graph_input_of(q, feeder(q, layer, 1), 0)->constant;
+    int64_t most = 0;
+    for (int64_t i = 0; i < shape_elements(&w->shape); i++)
+        most = llabs(tensor_get_s64(w, i)) > most ? llabs(tensor_get_s64(w, i)) : most;
+    return most;
+}
+
+static void each_layer_has_the_bits_that_were_chosen(void **state)
+{
+    (void)state;
+    _cleanup_(net_release) struct net net;
+    residual_net(&net);
+    _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
+    ranges_of(net.g, 7, 1, 0, &ranges);
+    struct quant_choice choices[] = {{.layer = "conv1"}, {.layer = "conv2"}};
+    struct err err = {0};
+    double before = INFINITY;
+    for (int bits = 8; bits >= 2; bits--) {
+        _cleanup_(graph_freep) struct graph *q = NULL;
+        char text[8];
+        snprintf(text, sizeof(text), "int%d", bits);
+        assert_int_equal(quant_choice_parse("int8", &choices[0], &err), 0);
+        assert_int_equal(quant_choice_parse(text, &choices[1], &err), 0);
+        assert_string_equal(quant_choice_name(&choices[1], (char[8]){0}), text);
+        assert_int_equal(quant_rewrite(net.g, choices, 2, &ranges, NULL, &q, &err), 0);
+        assert_int_equal(largest_weight(q, "conv1"), 127);
+        assert_int_equal(largest_weight(q, "conv2"), (1 << (bits - 1)) - 1);
+        const double bytes = quant_packed_bytes(q, "conv2");
+        assert_true(bytes > 0 && bytes < before);
+        before = bytes;
+    }
+    assert_int_equal(quant_choice_parse("int1", &choices[0], &err), -ERR_INVALID_ARGUMENT);
+    assert_int_equal(quant_choice_parse("int9", &choices[0], &err), -ERR_INVALID_ARGUMENT);
+}
+
 static void channels_of_zeros_keep_their_bias(void **state)
 {
     (void)state;
@@ -554,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_value_without_a_range_is_named),
         cmocka_unit_test(weights_that_are_not_finite_are_refused),
         cmocka_unit_test(seven_bits_stay_within_63),
+        cmocka_unit_test(each_layer_has_the_bits_that_were_chosen),
         cmocka_unit_test(channels_of_zeros_keep_their_bias),
         cmocka_unit_test(a_bias_beyond_its_weights_still_fits_32_bits),
         cmocka_unit_test(huge_and_tiny_activations_keep_their_ratio),

@@ -10,6 +10,7 @@
 #include <hone/runtime.h>
 
 #include "shared/base/mem.h"
+#include "shared/coding/packed.h"
 #include "shared/graph/onnx.h"
 #include "tests/unit/nn/plan_nets.h"
 
@@ -88,6 +89,30 @@ static void any_batch_gives_what_single_samples_give(void **state)
     }
     run(net, 0, x, many);
     hone_close(net);
+}
+
+static void packed_networks_run_as_they_are(void **state)
+{
+    (void)state;
+    size_t bytes = 0, n = 0;
+    _cleanup_(freep) void *data = small_network(DIM_BATCH, &bytes);
+    _cleanup_(freep) void *packed = NULL;
+    _cleanup_(freep) float *x = noise(4);
+    float plain[4 * CLASSES], same[4 * CLASSES];
+    struct hone_net *net = open_small(NULL), *small = NULL;
+    struct hone_error error;
+    assert_int_equal(packed_write(data, bytes, &packed, &n, NULL), 0);
+    if (hone_open_bytes(packed, n, NULL, &small, &error) < 0)
+        fail_msg("%s", error.message);
+    run(net, 4, x, plain);
+    run(small, 4, x, same);
+    for (int i = 0; i < 4 * CLASSES; i++)
+        assert_true(fabsf(plain[i] - same[i]) < 1e-4f);
+    hone_close(net);
+    hone_close(small);
+    memset((char *)packed + n / 2, 0, 16);
+    assert_int_equal(hone_open_bytes(packed, n, NULL, &small, &error), -ERR_DATA_LOSS);
+    assert_non_null(strstr(error.message, "damaged"));
 }
 
 static void ports_are_described(void **state)
@@ -276,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_batch_gives_what_single_samples_give),
+        cmocka_unit_test(packed_networks_run_as_they_are),
         cmocka_unit_test(ports_are_described),
         cmocka_unit_test(pictures_of_bytes_give_what_floats_give),
         cmocka_unit_test(pictures_need_to_be_described),

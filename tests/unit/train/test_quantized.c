@@ -25,18 +25,20 @@ static struct train_options quick(void)
     return o;
 }
 
-static void quantize(void)
+static struct graph *quantize(int weight_bits)
 {
+    struct graph *g = NULL;
     struct sample_view view;
     struct quant_ranges ranges;
-    const struct quant_options bits = {.weight_bits = 7};
+    const struct quant_options bits = {.weight_bits = weight_bits};
     const struct infer_options options = {.threads = 2};
     OK(sample_view_init(&view, data.ds, PART_TRAIN, &data.pre, 96, 0, err));
     OK(quant_calibrate(original, &options, view.n, sample_view_fill, &view, &ranges, err));
-    OK(quant_rewrite_all(original, &ranges, &bits, &quantized, err));
-    OK(graph_set_metadata(quantized, "hone.weight_bits", "7", err));
+    OK(quant_rewrite_all(original, &ranges, &bits, &g, err));
+    OK(graph_set_metadata(g, "hone.weight_bits", "7", err));
     quant_ranges_release(&ranges);
     sample_view_release(&view);
+    return g;
 }
 
 /* A network that has learned, and its quantized form. */
@@ -52,7 +54,7 @@ static int open_all(void **state)
     original = result.graph;
     result.graph = NULL;
     OK(pass_simplify(original, err));
-    quantize();
+    quantized = quantize(7);
     train_result_release(&result);
     graph_free(g);
     return 0;
@@ -206,9 +208,8 @@ static void what_is_trained_is_what_ships(void **state)
 }
 
 /* What the step's forward took the weights for: those of the file, to the bit. */
-static void the_integers_are_those_of_the_step(void **state)
+static void expect_integers_of_the_step(int most)
 {
-    (void)state;
     struct train_net *net = net_of_quantized(original);
     float *x = first_samples(), out[BATCH * DRAWN_CLASSES];
     struct graph *g = NULL;
@@ -229,7 +230,7 @@ static void the_integers_are_those_of_the_step(void **state)
             const float scale = q->scales[k / q->inner % q->channels];
             assert_true(used[k] == (float)tensor_get_f64(t, k) * scale);
             if (t->dtype == DTYPE_S8)
-                assert_in_range(tensor_get_s64(t, k) + 63, 0, 126); /* 7 bits stay 7 bits */
+                assert_in_range(tensor_get_s64(t, k) + most, 0, 2 * most);
         }
         weights += t->dtype == DTYPE_S8;
     }
@@ -237,6 +238,24 @@ static void the_integers_are_those_of_the_step(void **state)
     graph_free(g);
     free(x);
     train_net_free(net);
+}
+
+static void the_integers_are_those_of_the_step(void **state)
+{
+    (void)state;
+    expect_integers_of_the_step(63);
+}
+
+static void few_bits_stay_few(void **state)
+{
+    (void)state;
+    struct graph *seven = quantized;
+    for (int bits = 4; bits <= 5; bits++) {
+        quantized = quantize(bits);
+        expect_integers_of_the_step(bits == 4 ? 7 : 15);
+        graph_free(quantized);
+    }
+    quantized = seven;
 }
 
 static void without_steps_nothing_changes(void **state)
@@ -445,6 +464,7 @@ int main(void)
         cmocka_unit_test(the_gradient_passes_inside_only),
         cmocka_unit_test(what_is_trained_is_what_ships),
         cmocka_unit_test(the_integers_are_those_of_the_step),
+        cmocka_unit_test(few_bits_stay_few),
         cmocka_unit_test(without_steps_nothing_changes),
         cmocka_unit_test(training_begins_with_the_original),
         cmocka_unit_test(weights_out_of_range_are_left_alone),

@@ -78,6 +78,8 @@ static void usually_what_costs_least_is_wanted(void **state)
     j->spec.objective = HONE__V1__OBJECTIVE__SIZE;
     near(goal_value(&j->state, &j->network), 1000);
     near(goal_cost(&j->spec, INFINITY, 7), 7);
+    j->network.packed_bytes = 400;
+    near(goal_value(&j->state, &j->network), 400);
 }
 
 static void with_a_limit_on_costs_what_loses_least_is_wanted(void **state)

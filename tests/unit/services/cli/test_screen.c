@@ -212,6 +212,20 @@ static void where_throughput_is_wanted_the_best_is_shown_by_it(void **state)
     free(s.text);
 }
 
+static void where_small_is_wanted_the_best_has_its_size(void **state)
+{
+    (void)state;
+    struct shown s;
+    begin(&s, SCREEN_PLAIN);
+    screen_event(
+        &s.screen,
+        "{\"type\":\"best\",\"name\":\"student-3\",\"p50_us\":30,\"speedup_fp32\":12.5,"
+        "\"packed_bytes\":98200,\"metric\":\"top1\",\"value\":0.9312,\"part\":\"search\"}");
+    end(&s);
+    assert_shown(&s, "student-3: 98.2 KB packed, 30 us, 12.50x the original, top1 93.12 %");
+    free(s.text);
+}
+
 static void a_result_of_a_job_that_goes_on_is_shown(void **state)
 {
     (void)state;
@@ -391,6 +405,7 @@ int main(void)
         cmocka_unit_test(a_stage_that_falls_silent_is_forgotten),
         cmocka_unit_test(more_stages_than_places_do_no_harm),
         cmocka_unit_test(the_best_so_far_stays_in_sight),
+        cmocka_unit_test(where_small_is_wanted_the_best_has_its_size),
         cmocka_unit_test(a_student_that_was_not_proved_is_shown_without_a_drop),
         cmocka_unit_test(where_throughput_is_wanted_the_best_is_shown_by_it),
         cmocka_unit_test(a_result_of_a_job_that_goes_on_is_shown),

@@ -10,40 +10,16 @@
 
 #include <cmocka.h>
 
-#include "services/cli/cli.h"
 #include "shared/base/fs.h"
+#include "tests/support/cli_run.h"
 
 static char folder[256], printed[4096];
-
-/* The exit code; what was printed is in `printed`. */
-static int train(int n, const char *const *words)
-{
-    char *argv[24] = {(char *)"train"};
-    FILE *file = tmpfile();
-    const int out = dup(STDOUT_FILENO), err = dup(STDERR_FILENO);
-    assert_true(n < 23);
-    for (int i = 0; i < n; i++)
-        argv[i + 1] = (char *)words[i];
-    assert_non_null(file);
-    fflush(NULL);
-    dup2(fileno(file), STDOUT_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
-    const int code = cmd_train.run(&cmd_train, n + 1, argv);
-    fflush(NULL);
-    dup2(out, STDOUT_FILENO);
-    dup2(err, STDERR_FILENO);
-    close(out);
-    close(err);
-    rewind(file);
-    printed[fread(printed, 1, sizeof(printed) - 1, file)] = 0;
-    fclose(file);
-    return code;
-}
 
 #define EXPECT(code, text, ...)                                                                    \
     do {                                                                                           \
         const char *const words[] = {__VA_ARGS__};                                                 \
-        const int got = train((int)(sizeof(words) / sizeof(*words)), words);                       \
+        const int got = cli_run(&cmd_train, (int)(sizeof(words) / sizeof(*words)), words, printed, \
+                                sizeof(printed));                                                  \
         if (got != (code) || !strstr(printed, text))                                               \
             fail_msg("%d, and '%s' lacks '%s'", got, printed, text);                               \
     } while (0)

@@ -3,6 +3,7 @@
 
 #include "services/exporter/build.h"
 #include "services/exporter/exporter.h"
+#include "shared/coding/packed.h"
 #include "shared/nn/plan.h"
 #include "shared/nn/ranges.h"
 
@@ -39,7 +40,7 @@ static void calibrate(void)
     JOB_OK(message_set(&job.state->ranges, after->state->ranges, err));
 }
 
-/* The named layers in int8 (separated by spaces; NULL: all). */
+/* The named layers in int8 (separated by spaces; NULL: all), or as "conv1=int4" says. */
 static Hone__V1__Network *build(const char *layers)
 {
     _cleanup_(message_freep) Hone__V1__BuildTask *order =
@@ -52,8 +53,9 @@ static Hone__V1__Network *build(const char *layers)
     str_copy(text, sizeof(text), layers ? layers : "");
     for (char *name; layers && (name = strsep(&rest, " "));) {
         Hone__V1__LayerChoice *choice = message_new(&hone__v1__layer_choice__descriptor, NULL);
-        JOB_OK(message_set(&choice->layer, name, err));
-        JOB_OK(message_set(&choice->precision, "int8", err));
+        const char *layer = strsep(&name, "=");
+        JOB_OK(message_set(&choice->layer, layer, err));
+        JOB_OK(message_set(&choice->precision, name ? name : "int8", err));
         JOB_OK(message_append(&order->layers, &order->n_layers, choice, err));
     }
     JOB_OK(job_run(&job, exporter_build, order, err));
@@ -151,6 +153,50 @@ static void the_file_says_where_it_comes_from(void **state)
     assert_string_equal(
         graph_metadata(g, "hone.layers"),
         "{\"conv1\":\"fp32\",\"conv2\":\"int8\",\"conv3\":\"fp32\",\"gemm\":\"fp32\"}");
+}
+
+static int64_t largest_weight(const struct graph *g, const char *layer)
+{
+    int64_t most = 0;
+    for (int n = 0; n < g->n_nodes; n++) {
+        if (strcmp(g->nodes[n]->name, layer) != 0)
+            continue;
+        const struct node *dq = g->nodes[graph_input_of(g, g->nodes[n], 1)->producer];
+        const struct tensor *w = graph_input_of(g, dq, 0)->constant;
+        for (int64_t i = 0; i < shape_elements(&w->shape); i++)
+            most = llabs(tensor_get_s64(w, i)) > most ? llabs(tensor_get_s64(w, i)) : most;
+    }
+    return most;
+}
+
+static void where_small_is_wanted_networks_are_packed(void **state)
+{
+    (void)state;
+    calibrate();
+    _cleanup_(message_freep) Hone__V1__Network *large = build("conv1 conv2 gemm");
+    assert_int_equal(large->packed_bytes, 0);
+    job.state->spec->objective = HONE__V1__OBJECTIVE__SIZE;
+    _cleanup_(message_freep) Hone__V1__Network *small = build("conv1 conv2=int4 gemm=int5");
+    _cleanup_(graph_freep) struct graph *g = open_file(small);
+    const char *const expected[] = {"int8", "int4", "fp32", "int5"};
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(small->layers[i]->precision, expected[i]);
+    assert_int_equal(largest_weight(g, "conv2"), 7);
+    assert_int_equal(largest_weight(g, "gemm"), 15);
+    assert_string_equal(
+        graph_metadata(g, "hone.layers"),
+        "{\"conv1\":\"int8\",\"conv2\":\"int4\",\"conv3\":\"fp32\",\"gemm\":\"int5\"}");
+    _cleanup_(freep) void *packed = NULL;
+    _cleanup_(freep) void *back = NULL;
+    _cleanup_(freep) void *file = NULL;
+    size_t n, n_back, n_file;
+    JOB_OK(store_get(job.store, small->packed, 1 << 20, &packed, &n, err));
+    JOB_OK(store_get(job.store, small->artifact, 1 << 20, &file, &n_file, err));
+    JOB_OK(packed_read(packed, n, 1 << 20, &back, &n_back, err));
+    assert_int_equal(n, small->packed_bytes);
+    assert_true(n < n_file / 2);
+    assert_int_equal(n_back, n_file);
+    assert_memory_equal(back, file, n_file);
 }
 
 static void the_same_order_gives_the_same_file(void **state)
@@ -266,6 +312,38 @@ static void a_trained_network_is_built_from_its_own_weights(void **state)
     assert_true(network->accuracies[0]->kl > 0);
 }
 
+/* In few bits; then, as if it had learned on, as it is. */
+static void a_network_that_learned_quantized_stays_as_it_is(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = student_order();
+    order->weight_bits = 4;
+    order->student->macs = 123;
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    _cleanup_(message_freep) Hone__V1__BuildResult *first =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    _cleanup_(graph_freep) struct graph *g = open_file(first->network);
+    assert_string_equal(first->network->layers[0]->precision, "int4");
+    assert_int_equal(largest_weight(g, "conv9"), 7);
+    order->all_int8 = false;
+    order->layers = first->network->layers;
+    order->n_layers = first->network->n_layers;
+    JOB_OK(message_set(&order->network, first->network->artifact, err));
+    JOB_OK(message_set(&order->name, "student-3-int4-tuned", err));
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    order->layers = NULL;
+    order->n_layers = 0;
+    _cleanup_(message_freep) Hone__V1__BuildResult *second =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    _cleanup_(graph_freep) struct graph *same = open_file(second->network);
+    assert_int_equal(same->n_nodes, g->n_nodes);
+    assert_string_equal(graph_metadata(same, "hone.name"), "student-3-int4-tuned");
+    assert_string_equal(graph_metadata(same, "hone.layers"), graph_metadata(g, "hone.layers"));
+    assert_string_equal(second->network->layers[1]->precision, "int4");
+    assert_int_equal(second->network->macs, 123);
+    assert_true(second->network->accuracies[0]->kl == first->network->accuracies[0]->kl);
+}
+
 static void a_trained_network_of_no_student_is_refused(void **state)
 {
     (void)state;
@@ -287,11 +365,13 @@ int main(void)
         TEST(the_network_is_scored_on_the_search_part),
         TEST(layers_that_are_not_named_stay_fp32),
         TEST(the_file_says_where_it_comes_from),
+        TEST(where_small_is_wanted_networks_are_packed),
         TEST(the_same_order_gives_the_same_file),
         cmocka_unit_test_setup_teardown(without_labels_the_value_is_the_agreement,
                                         begin_without_labels, end),
         TEST(a_layer_that_is_not_there_is_refused),
         TEST(a_trained_network_is_built_from_its_own_weights),
+        TEST(a_network_that_learned_quantized_stays_as_it_is),
         TEST(a_trained_network_of_no_student_is_refused),
         TEST(a_cancelled_task_stops),
         TEST(targets_without_vnni_get_seven_bits),

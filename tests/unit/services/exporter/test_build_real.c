@@ -179,7 +179,7 @@ static struct graph *plain_int8(const struct graph *g)
     OK(quant_layers(g, arena, &names, &n, err));
     assert_int_equal(n, 20);
     for (int i = 0; i < n; i++)
-        choices[i] = (struct quant_choice){names[i], PRECISION_INT8};
+        choices[i] = (struct quant_choice){.layer = names[i], .precision = PRECISION_INT8};
     const struct quant_options bits = {.weight_bits = nn_has_int8() ? 8 : 7};
     OK(quant_rewrite(g, choices, n, &ranges, &bits, &q, err));
     OK(quant_correct_bias(g, q, &options, TRAIN, fill_train, NULL, err));

@@ -147,6 +147,7 @@ static void result_json_has_the_figures(void **state)
     number_is(doc, "/results/0/speedup_int8", 1.25);
     number_is(doc, "/results/0/drop_points", 0.5);
     number_is(doc, "/results/0/drop_upper95_points", 0.75);
+    number_is(doc, "/results/0/drop_bound_points", 0.8);
     number_is(doc, "/results/0/images_per_s", 25000);
     number_is(doc, "/results/0/peers/onnxruntime/p50_us", 20);
     assert_true(yyjson_get_bool(at(doc, "/results/0/within_limit")));
@@ -158,12 +159,43 @@ static void manifest_json_has_every_network_and_decision(void **state)
 {
     (void)state;
     yyjson_doc *doc = json_of(report_manifest_json, &make_example()->report);
-    assert_string_equal(yyjson_get_str(at(doc, "/schema")), "hone.manifest/1");
+    assert_string_equal(yyjson_get_str(at(doc, "/schema")), "hone.manifest/2");
     assert_int_equal(yyjson_arr_size(at(doc, "/networks")), 3);
     assert_int_equal(yyjson_arr_size(at(doc, "/finals")), 1);
     assert_int_equal(yyjson_arr_size(at(doc, "/decisions")), 3); /* with the verdict */
     assert_string_equal(yyjson_get_str(at(doc, "/created")), "2023-11-14T22:13:20Z");
     number_is(doc, "/networks/2/timings/0/p50_us", 40);
+    number_is(doc, "/networks/2/macs", 1000000);
+    number_is(doc, "/networks/2/parameters", 5000);
+    yyjson_doc_free(doc);
+}
+
+static void the_manifest_names_the_files_beside_it(void **state)
+{
+    (void)state;
+    struct example *e = make_example();
+    Hone__V1__JobResult result = HONE__V1__JOB_RESULT__INIT;
+    Hone__V1__JobResult__File file = HONE__V1__JOB_RESULT__FILE__INIT, *list[] = {&file};
+    file.name = (char *)"model.onnx";
+    file.artifact = (char *)"0123abcd";
+    file.bytes = 1000;
+    result.files = list;
+    result.n_files = 1;
+    e->report.delivered = &result;
+    yyjson_doc *doc = json_of(report_manifest_json, &e->report);
+    assert_string_equal(yyjson_get_str(at(doc, "/files/0/name")), "model.onnx");
+    assert_string_equal(yyjson_get_str(at(doc, "/files/0/sha256")), "0123abcd");
+    number_is(doc, "/files/0/bytes", 1000);
+    yyjson_doc_free(doc);
+}
+
+/* What speed-ups over int8 are over. */
+static void plain_int8_has_a_file(void **state)
+{
+    (void)state;
+    yyjson_doc *doc = json_of(report_result_json, &make_example()->report);
+    assert_string_equal(yyjson_get_str(at(doc, "/plain_int8/file")), "alternative-int8.onnx");
+    assert_string_equal(yyjson_get_str(at(doc, "/results/0/file")), "model.onnx");
     yyjson_doc_free(doc);
 }
 
@@ -292,6 +324,8 @@ int main(void)
         cmocka_unit_test(a_page_without_a_single_measurement_is_still_one),
         cmocka_unit_test(result_json_has_the_figures),
         cmocka_unit_test(manifest_json_has_every_network_and_decision),
+        cmocka_unit_test(the_manifest_names_the_files_beside_it),
+        cmocka_unit_test(plain_int8_has_a_file),
         cmocka_unit_test(hostile_names_come_back_from_json_as_they_were),
         cmocka_unit_test(what_is_no_number_is_null),
         cmocka_unit_test(names_that_are_no_utf8_still_give_json),

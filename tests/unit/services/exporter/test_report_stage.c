@@ -57,10 +57,13 @@ static void store_network(char ret_name[HASH_HEX_BYTES])
     net_release(&net);
 }
 
-static void proof(const char *name, const char *design, double value, double drop)
+static void proof_packed(const char *name, const char *design, double value, double drop,
+                         uint64_t packed_bytes)
 {
     Hone__V1__ProveResult proved = HONE__V1__PROVE_RESULT__INIT;
     proved.network = stage_network(name, design);
+    STAGE_OK(message_set(&proved.network->packed, packed_bytes ? "0123abcd" : "", err));
+    proved.network->packed_bytes = packed_bytes;
     if (*design) {
         char artifact[HASH_HEX_BYTES];
         store_network(artifact);
@@ -73,6 +76,11 @@ static void proof(const char *name, const char *design, double value, double dro
     proved.network->within_limit = drop + 0.3 <= 1;
     stage_result(&stage, &proved);
     message_free(proved.network);
+}
+
+static void proof(const char *name, const char *design, double value, double drop)
+{
+    proof_packed(name, design, value, drop, 0);
 }
 
 /* Of the original, plain int8 and so many finals: 100, 50, 40, 30 ... us. */
@@ -107,13 +115,19 @@ static int report(struct err *err)
     return stage_run(&stage, exporter_report, &task, err);
 }
 
-static const char *const files[] = {"model.onnx", "result.json", "report.html", "manifest.json",
-                                    "alternative-candidate-2.onnx"};
+static const char *const files[] = {
+    "model.onnx",
+    "result.json",
+    "report.html",
+    "alternative-candidate-2.onnx",
+    "alternative-int8.onnx",
+    "manifest.json",
+};
 
 static void assert_files(const Hone__V1__JobResult *result)
 {
-    assert_int_equal(result->n_files, 5);
-    for (int i = 0; i < 5; i++)
+    assert_int_equal(result->n_files, 6);
+    for (int i = 0; i < 6; i++)
         assert_string_equal(result->files[i]->name, files[i]);
     assert_non_null(strstr(result->verdict, "2.50x faster"));
 }
@@ -124,6 +138,30 @@ static char *text_of(const Hone__V1__JobResult *result, int file)
     size_t bytes = 0;
     STAGE_OK(store_get(stage.store, result->files[file]->artifact, 1 << 20, &text, &bytes, err));
     return text;
+}
+
+static void small_networks_come_packed_too(void **state)
+{
+    (void)state;
+    begin_with("precision", 0);
+    job->spec->objective = HONE__V1__OBJECTIVE__SIZE;
+    job->baseline->bytes = 40000;
+    proof_packed("candidate-1", "", 0.918, 0.2, 1000);
+    proof_packed("candidate-2", "", 0.90, 2, 500);
+    proof("int8", "", 0.917, 0.3);
+    measurement(2);
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobResult *result = NULL;
+    STAGE_OK(message_unpack(&hone__v1__job_result__descriptor, stage.out.result,
+                            stage.out.result_bytes, &result, err));
+    assert_int_equal(result->n_files, 6);
+    assert_string_equal(result->files[1]->name, "model.hone");
+    assert_string_equal(result->files[1]->artifact, "0123abcd");
+    assert_int_equal(result->files[1]->bytes, 1000);
+    assert_non_null(strstr(result->verdict, "40.0x smaller than the original (1.0 KB packed, "
+                                            "instead of 40.0 KB), 2.50x faster"));
+    _cleanup_(freep) char *json = text_of(result, 2);
+    assert_non_null(strstr(json, "\"packed_bytes\": 1000"));
 }
 
 static void precision_alone_ends_the_job(void **state)
@@ -233,8 +271,9 @@ static void finals_that_were_proved_before_stand_beside_students(void **state)
                             stage.out.result_bytes, &result, err));
     assert_non_null(strstr(result->verdict, "10.00x faster"));
     assert_string_equal(result->files[0]->artifact, job->network); /* the same, in this test */
-    assert_int_equal(result->n_files, 6);
-    assert_string_equal(result->files[4]->name, "alternative-candidate-1.onnx");
+    assert_int_equal(result->n_files, 7);
+    assert_string_equal(result->files[3]->name, "alternative-candidate-1.onnx");
+    assert_string_equal(result->files[5]->name, "alternative-int8.onnx");
     _cleanup_(freep) char *html = text_of(result, 2);
     assert_non_null(strstr(html, "<td>conv9</td><td class=left>Conv</td><td>16 x 8 x 8</td>"));
 }
@@ -257,6 +296,73 @@ static void a_state_that_is_whole_needs_no_results(void **state)
     assert_files(result);
     _cleanup_(freep) char *text = text_of(result, 1);
     assert_non_null(strstr(text, "CPU of the profile"));
+}
+
+/* ---- the test part ---- */
+
+/* Once for those of the first report; the next adds whoever is new. */
+static void openings_of_the_test_part_are_on_record(void **state)
+{
+    (void)state;
+    begin_with("precision,students", 3600);
+    first_results();
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_int_equal(record->n_openings, 1);
+    assert_int_equal(record->openings[0]->n_networks, 3);
+    assert_string_equal(record->openings[0]->networks[0], "candidate-1");
+    assert_string_equal(record->openings[0]->networks[2], "int8");
+    assert_true(record->openings[0]->time_ms > 1700000000000);
+    _cleanup_(message_freep) Hone__V1__JobResult *so_far = NULL;
+    STAGE_OK(so_far_get(stage.store, "J1", &so_far, err));
+    _cleanup_(freep) char *html = text_of(so_far, 2);
+    assert_non_null(strstr(html, "the test part was opened 1 time, for 3 networks: "));
+    assert_non_null(strstr(html, "The bounds on the drops of the 2 finals hold together (Holm)"));
+    _cleanup_(freep) char *json = text_of(so_far, 1);
+    assert_non_null(strstr(json, "\"correction\": \"Holm\""));
+}
+
+static void what_was_opened_before_is_not_opened_again(void **state)
+{
+    (void)state;
+    begin_with("", 0);
+    Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
+    Hone__V1__JobRecord opened = HONE__V1__JOB_RECORD__INIT;
+    Hone__V1__Opening opening = HONE__V1__OPENING__INIT, *list[] = {&opening};
+    char *names[] = {(char *)"candidate-1"}, *artifacts[] = {(char *)"candidate-1"};
+    opening.time_ms = 1600000000000;
+    opening.networks = names;
+    opening.artifacts = artifacts;
+    opening.n_networks = opening.n_artifacts = 1;
+    opened.openings = list;
+    opened.n_openings = 1;
+    job->redesigned = true;
+    STAGE_OK(so_far_put_state(stage.store, "J1", job, &asked, &opened, 5, err));
+    first_results();
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_int_equal(record->n_openings, 2);
+    assert_true(record->openings[0]->time_ms == 1600000000000);
+    assert_int_equal(record->openings[1]->n_networks, 2);
+    assert_string_equal(record->openings[1]->networks[0], "candidate-2");
+}
+
+/* Alone, 0.83 points of 10000 samples keep one point; beside one that breaks it they do not. */
+static void finals_are_judged_together(void **state)
+{
+    (void)state;
+    begin_with("precision", 0);
+    proof("candidate-1", "", 0.918, 0.83);
+    proof("candidate-2", "", 0.90, 2);
+    proof("int8", "", 0.917, 0.3);
+    measurement(2);
+    STAGE_OK(report(err));
+    _cleanup_(message_freep) Hone__V1__JobRecord *record = NULL;
+    STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
+    assert_false(record->state->finals[0]->within_limit);
+    assert_true(record->state->finals[0]->drop_bound_points > 1);
 }
 
 /* ---- jobs that refine others ---- */
@@ -283,7 +389,7 @@ static void who_refines_the_job_finds_where_it_stands(void **state)
     stage_age(&stage, 2000);
     const double first = record->prepared_s;
     Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
-    STAGE_OK(so_far_put_state(stage.store, "J1", record->state, &asked, 2000, err));
+    STAGE_OK(so_far_put_state(stage.store, "J1", record->state, &asked, NULL, 2000, err));
     message_free(record);
     record = NULL;
     STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
@@ -299,7 +405,7 @@ static void who_refines_a_refined_job_saves_as_much(void **state)
     Hone__V1__JobSpec asked = HONE__V1__JOB_SPEC__INIT;
     job->taken = message_new(&hone__v1__taken__descriptor, NULL);
     job->taken->prepared_s = 77;
-    STAGE_OK(so_far_put_state(stage.store, "J1", job, &asked, 5, err));
+    STAGE_OK(so_far_put_state(stage.store, "J1", job, &asked, NULL, 5, err));
     STAGE_OK(so_far_get_state(stage.store, "J1", &record, err));
     assert_true(record->prepared_s == 77);
 }
@@ -428,6 +534,7 @@ static void results_that_are_missing_are_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(small_networks_come_packed_too),
         TEST(precision_alone_ends_the_job),
         TEST(the_verdict_of_throughput_is_in_images_a_second),
         TEST(a_job_that_may_change_more_keeps_its_result_and_goes_on),
@@ -435,6 +542,9 @@ int main(void)
         TEST(a_budget_that_is_over_ends_the_job),
         TEST(finals_that_were_proved_before_stand_beside_students),
         TEST(a_state_that_is_whole_needs_no_results),
+        TEST(openings_of_the_test_part_are_on_record),
+        TEST(what_was_opened_before_is_not_opened_again),
+        TEST(finals_are_judged_together),
         TEST(who_refines_the_job_finds_where_it_stands),
         TEST(who_refines_a_refined_job_saves_as_much),
         TEST(another_versions_record_is_not_read),

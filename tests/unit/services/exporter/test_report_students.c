@@ -71,6 +71,7 @@ static void make_final(void)
     known.final.design = (char *)DESIGN;
     known.final.drop_points = 0.6;
     known.final.drop_upper95_points = 0.85;
+    known.final.drop_bound_points = 0.9;
     known.final.within_limit = true;
     timing(&known.timing, "hone", 10);
     known.timings[0] = &known.timing;
@@ -274,6 +275,49 @@ static void a_result_so_far_says_so(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 
+/* With the run that was asked for; result.json tells only what came of it. */
+static void the_manifest_says_how_to_train_a_student_again(void **state)
+{
+    (void)state;
+    Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
+    Hone__V1__TrainTask asked = HONE__V1__TRAIN_TASK__INIT;
+    Hone__V1__TrainResult result = HONE__V1__TRAIN_RESULT__INIT, *runs[] = {&result, &result};
+    job_network trained = HONE__V1__NETWORK__INIT;
+    char *names[] = {(char *)"r1", (char *)"r2"};
+    settings.epochs = 4;
+    settings.rate = 0.025;
+    settings.evaluate = -1;
+    settings.schedule = (char *)"one-cycle";
+    settings.reinit = true;
+    asked.settings = &settings;
+    asked.network = (char *)"from";
+    asked.teacher = (char *)"teacher";
+    trained.artifact = (char *)"weights";
+    result.network = &trained;
+    result.asked = &asked;
+    result.threads = 2;
+    known.student[1].trained = names;
+    known.student[1].n_trained = 2;
+    known.e->report.runs = runs;
+    known.e->report.n_runs = 2;
+    yyjson_doc *doc = json_of(report_manifest_json, &known.e->report);
+    assert_string_equal(yyjson_get_str(at(doc, "/students/1/rungs/1/sha256")), "weights");
+    assert_string_equal(yyjson_get_str(at(doc, "/students/1/rungs/1/from_sha256")), "from");
+    assert_string_equal(yyjson_get_str(at(doc, "/students/1/rungs/0/teacher_sha256")), "teacher");
+    number_is(doc, "/students/1/rungs/0/threads", 2);
+    number_is(doc, "/students/1/rungs/0/settings/rate", 0.025);
+    number_is(doc, "/students/1/rungs/0/settings/evaluate", -1);
+    assert_true(yyjson_get_bool(at(doc, "/students/1/rungs/0/settings/reinit")));
+    assert_null(yyjson_doc_ptr_get(doc, "/students/1/rungs/0/settings/decay")); /* the usual one */
+    assert_null(yyjson_doc_ptr_get(doc, "/students/0/rungs/0/settings"));       /* it has no runs */
+    yyjson_doc_free(doc);
+    doc = json_of(report_result_json, &known.e->report);
+    assert_null(yyjson_doc_ptr_get(doc, "/students/1/rungs/0/settings"));
+    yyjson_doc_free(doc);
+    known.student[1].n_trained = 0;
+    known.e->report.n_runs = 0;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -285,6 +329,7 @@ int main(void)
         TEST(a_new_architecture_stands_beside_the_original),
         TEST(the_new_architecture_is_in_result_json),
         TEST(the_manifest_has_the_hashes_of_students),
+        TEST(the_manifest_says_how_to_train_a_student_again),
         TEST(a_student_that_was_tried_in_vain_leaves_the_original_as_it_is),
         TEST(a_result_so_far_says_so),
     };

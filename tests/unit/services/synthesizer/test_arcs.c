@@ -120,14 +120,20 @@ static const char *chosen(const struct arc_choice *choice, const char *layer)
     return "none";
 }
 
-static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
+static void front_of_cost(struct fixture *f, bool by_size, struct arcs *arcs,
+                          struct select_front *front)
 {
     struct err err = {0};
-    if (arcs_build(f->g, &f->profile, &f->scores, f->arena, arcs, &err) < 0)
+    if (arcs_build(f->g, &f->profile, &f->scores, by_size, f->arena, arcs, &err) < 0)
         fail_msg("%s", err.message);
     struct select_options options = {.k = 1, .max_score = -1};
     assert_int_equal(select_front(&arcs->problem, &options, f->arena, front, &err), 0);
     assert_true(front->n_paths > 0);
+}
+
+static void front_of(struct fixture *f, struct arcs *arcs, struct select_front *front)
+{
+    front_of_cost(f, false, arcs, front);
 }
 
 static void the_fastest_path_is_int8_throughout_and_costs_its_layers_and_both_ends(void **state)
@@ -214,9 +220,56 @@ static void a_layer_without_a_time_is_an_error_that_names_it(void **state)
     f.layer[2].us = unknown;
     struct arcs arcs;
     struct err err = {0};
-    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, f.arena, &arcs, &err),
+    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, false, f.arena, &arcs, &err),
                      -ERR_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "layer c "));
+    fixture_end(&f);
+}
+
+/* Of every mix of fp32, int8 and int4: the fewest bytes within the limit. */
+static double least_bytes(Hone__V1__Scores__Score *const *scores, double limit)
+{
+    double least = INFINITY;
+    for (int code = 0; code < 27; code++) {
+        double bytes = 0, kl = 0;
+        for (int i = 0, rest = code; i < 3; i++, rest /= 3) {
+            const Hone__V1__Scores__Score *s = scores[rest % 3 == 2 ? 3 + i : i];
+            bytes += rest % 3 ? s->bytes : 3.4 * 4 * 4 * 9;
+            kl += rest % 3 ? s->kl : 0;
+        }
+        if (kl <= limit + 1e-12)
+            least = fmin(least, bytes);
+    }
+    return least;
+}
+
+static void where_small_is_wanted_bytes_are_the_cost_and_bits_the_choice(void **state)
+{
+    (void)state;
+    struct fixture f = {0};
+    Hone__V1__Scores__Score few[3], *all[6];
+    fixture_make(&f);
+    for (int i = 0; i < 3; i++) {
+        f.score[i].bytes = 150;
+        few[i] = f.score[i];
+        few[i].precision = (char *)"int4";
+        few[i].bytes = 60 + 7 * i;
+        few[i].kl = 0.1 * (3 - i);
+        all[i] = &f.score[i];
+        all[3 + i] = &few[i];
+    }
+    f.scores.scores = all;
+    f.scores.n_scores = 6;
+    struct arcs arcs;
+    struct select_front front;
+    front_of_cost(&f, true, &arcs, &front);
+    assert_true(arcs.exact && arcs.floor_us == 0);
+    assert_true(fabs(front.paths[0].cost - (60 + 67 + 74)) < 1e-9);
+    for (double limit = 0; limit < 0.7; limit += 0.01) {
+        int best;
+        assert_int_equal(select_best(&front, limit + 1e-12, 1, &best), 1);
+        assert_true(fabs(front.paths[best].cost - least_bytes(all, limit)) < 1e-9);
+    }
     fixture_end(&f);
 }
 
@@ -238,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_limit_picks_the_layers_that_fit_and_pays_for_the_conversions_between),
         cmocka_unit_test(a_layer_that_cannot_run_in_int8_is_never_chosen_for_it),
         cmocka_unit_test(a_layer_without_a_time_is_an_error_that_names_it),
+        cmocka_unit_test(where_small_is_wanted_bytes_are_the_cost_and_bits_the_choice),
         cmocka_unit_test(the_distance_of_two_choices_counts_layers_that_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -244,7 +244,7 @@ static void nobody_is_enrolled_above_a_limit_on_costs(void **state)
     for (size_t i = 3; i < after->n_students; i++) {
         const double cost = race_cost(after, after->students[i]);
         assert_true(after->students[i]->predicted_us <= 35);
-        assert_true(SPACE_BYTES(after->students[i]->parameters) <= 30000);
+        assert_true(space_bytes(false, (double)after->students[i]->parameters) <= 30000);
         assert_true(cost <= 1 && cost > 0.4);
     }
 }

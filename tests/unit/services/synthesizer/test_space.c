@@ -180,7 +180,8 @@ static void of_size_bytes_are_the_cost(void **state)
     assert_true(isinf(space.students[0].cost));
     for (int i = 0; i < space.n_students; i++)
         assert_true(isinf(space.students[i].cost) ||
-                    space.students[i].cost == SPACE_BYTES(space.students[i].parameters));
+                    space.students[i].cost ==
+                        space_bytes(true, (double)space.students[i].parameters));
 }
 
 static void nothing_is_tied_to_one_size(void **state)

@@ -16,7 +16,7 @@
 #define LAYERS 7
 
 static const int64_t picture[] = {DIM_BATCH, 8, 8, 8};
-static const enum precision int8_only[] = {PRECISION_INT8};
+static const struct quant_choice int8_only[] = {{.precision = PRECISION_INT8}};
 
 static int fill(void *ctx, int64_t first, int64_t count, float *out, struct err *err)
 {
@@ -78,8 +78,8 @@ static struct sensitivity_options options_of(int threads)
     return (struct sensitivity_options){.threads = threads,
                                         .n = SAMPLES,
                                         .fill = fill,
-                                        .precisions = int8_only,
-                                        .n_precisions = 1,
+                                        .choices = int8_only,
+                                        .n_choices = 1,
                                         .weight_bits = nn_has_int8() ? 8 : 7};
 }
 
@@ -100,9 +100,9 @@ static void scores_are_those_of_the_whole_network_with_one_layer_lowered(void **
     assert_int_equal(infer_run(net.g, &infer, SAMPLES, fill, NULL, parent, &err), 0);
     for (int i = 0; i < found.n; i++) {
         _cleanup_(graph_freep) struct graph *q = NULL;
-        const struct quant_choice choice = {found.scores[i].layer, PRECISION_INT8};
         const struct quant_options bits = {.weight_bits = options.weight_bits};
-        assert_int_equal(quant_rewrite(net.g, &choice, 1, &ranges, &bits, &q, &err), 0);
+        assert_int_equal(quant_rewrite(net.g, &found.scores[i].choice, 1, &ranges, &bits, &q, &err),
+                         0);
         assert_int_equal(infer_run(q, &infer, SAMPLES, fill, NULL, child, &err), 0);
         struct infer_metrics m;
         infer_metrics(child, parent, NULL, SAMPLES, 5, &m);
@@ -130,7 +130,7 @@ static void a_layer_with_an_outlier_hurts_more(void **state)
         w[c * 72 + 7 * 9] = 1e3f;
     assert_int_equal(measure(&net, &options, &after, &err), 0);
     for (int i = 0; i < after.n; i++)
-        if (strcmp(after.scores[i].layer, "conv4") == 0)
+        if (strcmp(after.scores[i].choice.layer, "conv4") == 0)
             assert_true(after.scores[i].kl > 10 * before.scores[i].kl);
 }
 
@@ -147,7 +147,7 @@ static void the_number_of_threads_hardly_matters(void **state)
     assert_int_equal(measure(&net, &with_five, &five, &err), 0);
     assert_int_equal(one.n, five.n);
     for (int i = 0; i < one.n; i++) {
-        assert_string_equal(one.scores[i].layer, five.scores[i].layer);
+        assert_string_equal(one.scores[i].choice.layer, five.scores[i].choice.layer);
         assert_true(fabs(one.scores[i].kl - five.scores[i].kl) < 0.05 * one.scores[i].kl + 1e-9);
     }
 }
@@ -155,18 +155,41 @@ static void the_number_of_threads_hardly_matters(void **state)
 static void every_precision_is_scored(void **state)
 {
     (void)state;
-    static const enum precision both[] = {PRECISION_INT8, PRECISION_BF16};
+    static const struct quant_choice both[] = {{.precision = PRECISION_INT8},
+                                               {.precision = PRECISION_BF16}};
     _cleanup_(net_release) struct net net;
     _cleanup_(found_release) struct found found = {0};
     struct sensitivity_options options = options_of(2);
-    options.precisions = both;
-    options.n_precisions = 2;
+    options.choices = both;
+    options.n_choices = 2;
     struct err err = {0};
     make(&net);
     assert_int_equal(measure(&net, &options, &found, &err), 0);
     assert_int_equal(found.n, 2 * LAYERS);
     for (int i = 0; i < found.n; i++)
-        assert_int_equal(found.scores[i].precision, both[i % 2]);
+        assert_int_equal(found.scores[i].choice.precision, both[i % 2].precision);
+}
+
+static void fewer_bits_take_less_room_and_hurt_more(void **state)
+{
+    (void)state;
+    static const struct quant_choice small[] = {{.precision = PRECISION_INT8, .weight_bits = 6},
+                                                {.precision = PRECISION_INT8, .weight_bits = 5},
+                                                {.precision = PRECISION_INT8, .weight_bits = 3}};
+    _cleanup_(net_release) struct net net;
+    _cleanup_(found_release) struct found found = {0};
+    struct sensitivity_options options = options_of(2);
+    options.choices = small;
+    options.n_choices = 3;
+    struct err err = {0};
+    make(&net);
+    assert_int_equal(measure(&net, &options, &found, &err), 0);
+    assert_int_equal(found.n, 3 * LAYERS);
+    for (int i = 0; i < found.n; i += 3) {
+        const struct sensitivity *s = &found.scores[i];
+        assert_true(s[0].bytes > s[1].bytes && s[1].bytes > s[2].bytes && s[2].bytes > 0);
+        assert_true(s[2].kl > s[0].kl);
+    }
 }
 
 static int watch(void *ctx, int64_t done, int64_t total, struct err *err)
@@ -222,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_layer_with_an_outlier_hurts_more),
         cmocka_unit_test(the_number_of_threads_hardly_matters),
         cmocka_unit_test(every_precision_is_scored),
+        cmocka_unit_test(fewer_bits_take_less_room_and_hurt_more),
         cmocka_unit_test(progress_reaches_its_total_and_can_stop),
         cmocka_unit_test(samples_are_between_256_and_512),
     };
