@@ -29,6 +29,7 @@ struct learner {
     const float *target; /* of the step that is going on */
     double power;
     double *losses; /* [batch]: of slices, at their first sample */
+    double first;   /* loss of the first step, before anything was learned */
     double sum;     /* of losses that count */
 };
 
@@ -239,6 +240,8 @@ static int learn(struct learner *l, const struct school *s, const struct batch *
     if (rc == 0)
         rc = optimizer_step(l->optimizer, schedule_rate(&schedule, batch->step, s->steps), NULL,
                             err);
+    for (int64_t i = 0; rc == 0 && batch->step == 0 && i < n; i++)
+        l->first += l->losses[i];
     for (int64_t i = 0; rc == 0 && i < n; i++)
         l->sum +=
             batch->step >= s->steps - (s->steps + LAST_PART - 1) / LAST_PART ? l->losses[i] : 0;
@@ -266,17 +269,20 @@ static int each_learns(struct school *s, const struct batch *batch, struct err *
     return 0;
 }
 
-/* What has been learned, in the form in which it can stand in the parent. */
+/* What has been learned, in the form in which it can stand in the parent. Few steps can make
+ * weights that fit worse: then the part stays as it was. */
 static int graduate(struct learner *l, const struct school *s, struct err *err)
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
-    int rc = l->net ? train_net_export(l->net, &g, err) : graph_clone(l->part->network, &g, err);
+    const int64_t counted = (s->steps + LAST_PART - 1) / LAST_PART;
+    const double loss = counted > 0 ? l->sum / (double)counted : (double)NAN;
+    const bool better = l->net && loss <= l->first;
+    int rc = better ? train_net_export(l->net, &g, err) : graph_clone(l->part->network, &g, err);
     if (rc >= 0)
         rc = pass_simplify_branched(g, err);
     if (rc < 0)
         return rc;
-    l->part->loss =
-        s->steps > 0 ? l->sum / (double)((s->steps + LAST_PART - 1) / LAST_PART) : (double)NAN;
+    l->part->loss = counted > 0 ? fmin(loss, l->first) : loss;
     l->part->trained = TAKE_PTR(g);
     return 0;
 }

@@ -18,7 +18,8 @@ struct imitation {
     const struct graph *network; /* in float: reads the one, yields the other */
     /* What comes out: */
     struct graph *trained; /* norms folded, learned branches apart; the caller's. NULL: see why */
-    double loss;           /* mean over the last eighth of the steps; NAN without any */
+    double loss;           /* mean over the last eighth of the steps, or of the first step where
+                              that was less (then it stays as it was); NAN without any */
     struct err why;        /* it could not learn: it does not fit, or its numbers grew too large */
 };
 
