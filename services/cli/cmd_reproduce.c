@@ -135,8 +135,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
         {.name = "retrain",
          .kind = CLI_FLAG,
          .to = &q.retrain,
-         .help = "also train every student again, with as many threads as then, and compare the "
-                 "weights"},
+         .help = "also train every student again, on as many threads, and compare weights"},
         {.name = "student",
          .value = "NAME",
          .kind = CLI_TEXT,
