@@ -270,6 +270,14 @@ static void on_result(struct screen *s, yyjson_val *event)
     say(s, "  %-28s %s", "result so far", text_of(event, "verdict"));
 }
 
+static void on_blocks(struct screen *s, yyjson_val *event)
+{
+    char took[32];
+    say(s, "  %-28s %.0f alternatives are faster; each learns from up to %.0f samples, about %s",
+        "blocks", number_of(event, "alternatives"), number_of(event, "samples"),
+        str_seconds(number_of(event, "seconds"), took));
+}
+
 static void on_rung(struct screen *s, yyjson_val *event)
 {
     char took[32], left[32];
@@ -354,7 +362,7 @@ static void show(struct screen *s, yyjson_val *event)
                  {"model", on_model},       {"reused", on_reused},    {"preprocess", on_preprocess},
                  {"resumed", on_silent},    {"succeeded", on_silent}, {"epoch", on_silent},
                  {"result", on_result},     {"rung", on_rung},        {"enrolled", on_enrolled},
-                 {"refines", on_refines},   {"student", on_student}};
+                 {"blocks", on_blocks},     {"refines", on_refines},  {"student", on_student}};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (is_type(event, known[i].type)) {
             known[i].show(s, event);

@@ -51,7 +51,7 @@ struct submit_options {
          .value = "LIST",                                                                          \
          .kind = CLI_TEXT,                                                                         \
          .to = &(q)->space,                                                                        \
-         .help = "what may change: precision, or precision,students (default: " space_else ")"},   \
+         .help = "what may change: precision, also blocks, students (default: " space_else ")"},   \
         {.name = "budget",                                                                         \
          .value = "TIME",                                                                          \
          .kind = CLI_SECONDS,                                                                      \

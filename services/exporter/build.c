@@ -48,6 +48,29 @@ static struct quant_choice *choice_of(struct build *b, const char *layer)
     return NULL;
 }
 
+/* Whether a student's choice is of this layer: by name, or by what names begin with ("5-8."). */
+static bool is_of(const Hone__V1__LayerChoice *choice, const char *layer)
+{
+    const size_t n = strlen(choice->layer);
+    return n > 0 && choice->layer[n - 1] == '.' ? strncmp(choice->layer, layer, n) == 0
+                                                : strcmp(choice->layer, layer) == 0;
+}
+
+/* What was selected with a student. Its layers may have other names by now, or be gone. */
+static int choose_as_selected(struct build *b, struct err *err)
+{
+    const Hone__V1__Student *student = b->order->student;
+    int rc = 0;
+    for (size_t k = 0; rc == 0 && student && k < student->n_layers; k++) {
+        enum precision precision;
+        rc = precision_parse(student->layers[k]->precision, &precision, err);
+        for (int i = 0; rc == 0 && i < b->n_choices; i++)
+            if (is_of(student->layers[k], b->choices[i].layer))
+                b->choices[i].precision = precision;
+    }
+    return rc;
+}
+
 static int choose(struct build *b, struct err *err)
 {
     const char *const *names;
@@ -76,7 +99,7 @@ static int choose(struct build *b, struct err *err)
             return err_set(err, ERR_INVALID_ARGUMENT, "layer '%s' cannot run in %s", wanted->layer,
                            wanted->precision);
     }
-    return 0;
+    return choose_as_selected(b, err);
 }
 
 /* ---- the network ---- */

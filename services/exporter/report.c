@@ -255,7 +255,8 @@ static int goes_on(struct work_task *task, const struct report_inputs *in, bool 
 {
     double elapsed = 0, left = 0;
     *ret = false;
-    if (in->stage->state->redesigned || !in->asked || !spec_space_has(in->asked, "students"))
+    if (in->stage->state->redesigned || !in->asked ||
+        !(spec_space_has(in->asked, "students") || spec_space_has(in->asked, "blocks")))
         return 0;
     int r = state_time(task, &elapsed, &left, err);
     if (r < 0)
@@ -341,6 +342,7 @@ int exporter_report(struct work_task *task, struct work_output *out, struct err 
                             .measured = in.measured,
                             .trained = in.trained,
                             .n_trained = in.n_trained,
+                            .library = in.library,
                             .runs = in.runs,
                             .n_runs = in.n_runs,
                             .openings = in.record->openings,

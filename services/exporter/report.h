@@ -18,6 +18,7 @@ struct report {
         *chosen; /* one of state->finals, or state->baseline when none keeps the limit */
     Hone__V1__TrainResult **trained; /* networks that were trained, with their curves */
     size_t n_trained;
+    const Hone__V1__Library *library; /* alternatives of blocks; NULL: none were tried */
     Hone__V1__TrainResult **runs; /* of all students: each its own (Student.trained), in order */
     size_t n_runs;                /* 0: not known */
     /* Where the chosen network is of another architecture: the job's network, and it; else NULL. */

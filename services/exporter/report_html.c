@@ -337,6 +337,7 @@ int report_html(const struct report *r, struct strbuf *out, struct err *err)
     report_front_html(r, out);
     report_layers_html(r, out);
     report_students_html(r, out);
+    report_blocks_html(r, out);
     report_curves_html(r, out);
     add_decisions(r, out);
     add_reproduce(r, out);

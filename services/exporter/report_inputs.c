@@ -19,6 +19,7 @@ void report_inputs_release(struct report_inputs *in)
         message_free(in->runs[i]);
     free(in->runs);
     free(in->trained);
+    message_free(in->library);
     job_info_release(&in->job);
 }
 
@@ -231,6 +232,9 @@ static int load(struct work_task *task, struct report_inputs *in, struct err *er
                          err);
     if (r == 0)
         r = read_trained(task, state, in, err);
+    if (r == 0 && *state->library)
+        r = message_load(task->store, state->library, &hone__v1__library__descriptor, &in->library,
+                         err);
     if (r == 0)
         r = queue_job_get(task->queue, task->task->job, &in->job, err);
     if (r == 0 && in->job.spec)

@@ -13,6 +13,7 @@ struct report_inputs {
     size_t n_runs;
     Hone__V1__TrainResult **trained; /* the last run of each, among those */
     size_t n_trained;
+    Hone__V1__Library *library;  /* NULL: none */
     Hone__V1__JobRecord *record; /* its openings of the test part */
     struct job_info job;
 };

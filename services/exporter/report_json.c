@@ -191,6 +191,7 @@ int report_result_json(const struct report *r, struct strbuf *out, struct err *e
     report_front_json(r, d, root);
     report_layers_json(r, d, root);
     report_students_json(r, false, d, root);
+    report_blocks_json(r, d, root);
     report_curves_json(r, d, root);
     return write_doc(d, out, err);
 }

@@ -38,6 +38,10 @@ void report_students_json(const struct report *report, bool whole, yyjson_mut_do
 void report_test_part_html(const struct report *report, struct strbuf *out);
 void report_test_part_json(const struct report *report, yyjson_mut_doc *d, yyjson_mut_val *root);
 
+/* ---- report_blocks.c: alternatives of blocks and stages; nothing where none were tried ---- */
+void report_blocks_html(const struct report *report, struct strbuf *out);
+void report_blocks_json(const struct report *report, yyjson_mut_doc *d, yyjson_mut_val *root);
+
 /* ---- report_layers.c: the layers of the chosen network, beside the original's ---- */
 void report_layers_html(const struct report *report, struct strbuf *out);
 /* Of a network of another architecture: `stages` and `layers`. */

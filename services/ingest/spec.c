@@ -127,7 +127,7 @@ static int check_list(const char *what, const char *list, const char *known, str
 /* What may change; the precision always may. */
 static int check_space(const Hone__V1__JobSpec *spec, struct err *err)
 {
-    int r = check_list("space", spec->space, "precision, students", err);
+    int r = check_list("space", spec->space, "precision, blocks, students", err);
     if (r == 0)
         r = check_list("without", spec->without, "teacher, cache, race", err);
     if (r < 0)

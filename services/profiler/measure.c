@@ -8,6 +8,10 @@
 #include "shared/nn/runner.h"
 #include "shared/work/state.h"
 
+/* A run of many samples is a mean already: so many runs are enough. */
+#define LARGE_BATCH 16
+#define BATCH_RUNS 10
+
 /* One network of a measurement, in an engine. */
 struct entry {
     struct runner *runner;       /* NULL: it cannot run */
@@ -131,8 +135,10 @@ int profiler_measure(struct work_task *task, struct work_output *out, struct err
             items[n++] = runner_item(entries.items[i].runner);
     struct progress progress = {task};
     const struct profiler *profiler = task->ctx;
-    struct bench_options options = {
-        .seconds = profiler->seconds, .progress = on_progress, .progress_ctx = &progress};
+    struct bench_options options = {.seconds = profiler->seconds,
+                                    .min_runs = measure->batch >= LARGE_BATCH ? BATCH_RUNS : 0,
+                                    .progress = on_progress,
+                                    .progress_ctx = &progress};
     r = bench_run(items, n, &options, times, err);
     for (size_t i = 0, k = 0; r == 0 && i < measure->n_items; i++) {
         const struct entry *entry = &entries.items[i];

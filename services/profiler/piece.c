@@ -1,9 +1,11 @@
 #include "services/profiler/piece.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "services/profiler/timing.h"
 #include "shared/base/clock.h"
+#include "shared/base/hash.h"
 #include "shared/base/str.h"
 #include "shared/design/design.h"
 #include "shared/graph/passes.h"
@@ -103,8 +105,69 @@ static int put_in_place(const struct piece_place *place, struct design_ends *end
     return r;
 }
 
+/* ---- parts of networks ---- */
+
+/* The name of a node or value of the part. */
+static bool of_part(const struct piece_place *place, const char *name)
+{
+    const size_t n = strlen(place->text);
+    return strncmp(name, place->text, n) == 0 && name[n] == '.';
+}
+
+static void write_attr(const struct attr *a, struct strbuf *to)
+{
+    strbuf_printf(to, " %s", a->name);
+    if (a->kind == ATTR_INT)
+        strbuf_printf(to, "=%lld", (long long)a->i);
+    for (int i = 0; a->kind == ATTR_INTS && i < a->n; i++)
+        strbuf_printf(to, "%s%lld", i ? "," : "=", (long long)a->ints[i]);
+    if (a->kind == ATTR_FLOAT)
+        strbuf_printf(to, "=%.9g", (double)a->f);
+}
+
+static void write_shapes(const struct graph *g, const int *values, int n, struct strbuf *to)
+{
+    char text[128];
+    for (int i = 0; i < n; i++)
+        if (values[i] >= 0)
+            strbuf_printf(to, " %s", shape_text(&g->values[values[i]]->shape, text));
+}
+
+/* All that its time depends on, but for the numbers in it. */
+static void write_network(const struct piece_place *place, struct strbuf *to)
+{
+    const struct graph *g = place->network;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *node = g->nodes[i];
+        if (node->dead)
+            continue;
+        strbuf_printf(to, "%s%s", op_name(node->op), of_part(place, node->name) ? "!" : "");
+        for (int k = 0; k < node->n_attrs; k++)
+            write_attr(&node->attrs[k], to);
+        write_shapes(g, node->inputs, node->n_inputs, to);
+        strbuf_add(to, " ->");
+        write_shapes(g, node->outputs, node->n_outputs, to);
+        strbuf_add(to, "\n");
+    }
+}
+
+static int network_key(const struct piece_place *place, char **ret, struct err *err)
+{
+    _cleanup_(strbuf_release) struct strbuf text = {0};
+    char hex[HASH_HEX_BYTES];
+    write_network(place, &text);
+    int r = text.failed ? err_oom(err, "a piece") : hash_bytes(text.data, text.length, hex, err);
+    if (r < 0)
+        return r;
+    *ret = str_printf("part" METHOD ":%s %s b%lld", hex, precision_name(place->precision),
+                      (long long)place->batch);
+    return *ret ? 0 : err_oom(err, "a piece");
+}
+
 int piece_key(const struct piece_place *place, char **ret, struct err *err)
 {
+    if (place->network)
+        return network_key(place, ret, err);
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct design own;
     int r = arena ? design_parse(place->text, arena, &own, err) : err_oom(err, "a piece");
@@ -153,12 +216,27 @@ static void find_own(const struct piece_place *place, const struct design *own,
     }
 }
 
+static void find_part(const struct piece_place *place, struct piece_bench *b)
+{
+    for (int i = 0; i < plan_n_steps(b->plan); i++)
+        b->own[i] = of_part(place, plan_step(b->plan, i)->layer);
+}
+
+static int in_float(struct graph *g, struct graph **ret, struct err *err)
+{
+    int r = pass_simplify(g, err);
+    return r < 0 ? r : graph_clone(g, ret, err);
+}
+
 static int compile(const struct piece_place *place, struct graph *g, struct piece_bench *b,
                    struct err *err)
 {
-    const struct plan_options options = {.batch = place->batch, .threads = place->threads};
+    const bool narrow = place->precision == PRECISION_AUTO || place->precision == PRECISION_INT8;
+    const struct plan_options options = {.batch = place->batch,
+                                         .threads = place->threads,
+                                         .precision = narrow ? PRECISION_AUTO : place->precision};
     _cleanup_(graph_freep) struct graph *q = NULL;
-    int r = to_int8(g, &q, err);
+    int r = narrow ? to_int8(g, &q, err) : in_float(g, &q, err);
     if (r == 0)
         r = plan_compile(q, &options, &b->plan, err);
     if (r == 0)
@@ -176,8 +254,24 @@ static void closep(struct piece_bench **bench)
     piece_close(*bench);
 }
 
+static int open_part(const struct piece_place *place, struct piece_bench **ret, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(closep) struct piece_bench *b = mem_calloc(1, sizeof(*b));
+    int r = b ? graph_clone(place->network, &g, err) : err_oom(err, "a piece");
+    if (r == 0)
+        r = compile(place, g, b, err);
+    if (r < 0)
+        return r;
+    find_part(place, b);
+    *ret = TAKE_PTR(b);
+    return 0;
+}
+
 int piece_open(const struct piece_place *place, struct piece_bench **ret, struct err *err)
 {
+    if (place->network)
+        return open_part(place, ret, err);
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(graph_freep) struct graph *g = NULL;
     _cleanup_(closep) struct piece_bench *b = mem_calloc(1, sizeof(*b));

@@ -6,14 +6,17 @@
  * such values from it, in the layouts that this kind of layer likes. What counts are the times of
  * the piece's own steps, conversions of what it reads and computes included. The network's input is
  * converted by who reads it first, its answers by the head.
+ *
+ * A piece can also be a part of a network that is there (an alternative of some of its layers,
+ * between those before and behind): then that is what it is timed in, in any precision.
  */
-#include "shared/base/err.h"
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "shared/graph/graph.h"
 
 struct piece_place {
     const char *text;                /* one piece or several: shared/design/design.h */
+    const struct graph *network;     /* in float, instead of a design; its nodes whose names begin
+                                        with `text` and "." are timed. NULL: none */
+    enum precision precision;        /* of all layers of such a network; AUTO: int8 */
     int64_t channels, height, width; /* that it reads */
     int64_t outputs;                 /* of a head */
     bool first;                      /* reads the network's input */

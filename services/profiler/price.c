@@ -8,14 +8,14 @@
 #include "shared/base/clock.h"
 #include "shared/base/failpoint.h"
 #include "shared/base/str.h"
+#include "shared/graph/onnx.h"
 #include "shared/work/state.h"
 
 #define MOST_OPEN 32                 /* pieces that are timed in turns */
 #define MOST_BYTES ((size_t)1 << 29) /* of their memory, about */
 
 struct priced {
-    char *key, *rest_key; /* in the latency table; NULL: it is no design */
-    struct piece_place place;
+    char *key, *rest_key;   /* in the latency table; NULL: it is no design */
     struct piece_time time; /* us = 0: not known, or it cannot be built */
 };
 
@@ -45,9 +45,15 @@ static void pricing_release(struct pricing *p)
 
 /* ---- what the table has ---- */
 
-static struct piece_place place_of(const struct pricing *p, const Hone__V1__PriceTask__Piece *piece)
+static struct piece_place place_of(const struct pricing *p, const Hone__V1__PriceTask__Piece *piece,
+                                   const struct graph *network)
 {
+    enum precision precision = PRECISION_AUTO;
+    if (network && precision_parse(piece->precision, &precision, NULL) < 0)
+        network = NULL; /* no design either */
     return (struct piece_place){.text = piece->text,
+                                .network = network,
+                                .precision = precision,
                                 .channels = (int64_t)piece->channels,
                                 .height = (int64_t)piece->height,
                                 .width = (int64_t)piece->width,
@@ -55,6 +61,30 @@ static struct piece_place place_of(const struct pricing *p, const Hone__V1__Pric
                                 .first = piece->first,
                                 .batch = p->q->batch ? p->q->batch : 1,
                                 .threads = p->q->threads ? (int)p->q->threads : 1};
+}
+
+/* The network that piece i names; NULL: it is a design. */
+static int load_network(const struct pricing *p, size_t i, struct graph **ret, struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    size_t bytes = 0;
+    const char *name = p->q->pieces[i]->network;
+    *ret = NULL;
+    if (!*name)
+        return 0;
+    int r = store_get(p->task->store, name, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+    return r < 0 ? r : onnx_read_bytes(data, bytes, NULL, NULL, ret, err);
+}
+
+static int find_key(struct pricing *p, size_t i, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *network = NULL;
+    int r = load_network(p, i, &network, err);
+    if (r < 0)
+        return r;
+    const struct piece_place place = place_of(p, p->q->pieces[i], network);
+    piece_key(&place, &p->pieces[i].key, NULL);
+    return 0;
 }
 
 static int look_up(struct pricing *p, struct priced *piece, struct err *err)
@@ -77,11 +107,13 @@ static int look_up_all(struct pricing *p, struct err *err)
 {
     for (size_t i = 0; i < p->n; i++) {
         struct priced *piece = &p->pieces[i];
-        piece->place = place_of(p, p->q->pieces[i]);
-        if (piece_key(&piece->place, &piece->key, NULL) < 0)
+        int r = find_key(p, i, err);
+        if (r < 0)
+            return r;
+        if (!piece->key)
             continue;
         piece->rest_key = str_printf("rest of %s", piece->key);
-        int r = piece->rest_key ? look_up(p, piece, err) : err_oom(err, "prices");
+        r = piece->rest_key ? look_up(p, piece, err) : err_oom(err, "prices");
         if (r < 0)
             return r;
         p->result->reused += piece->time.us > 0;
@@ -110,13 +142,23 @@ static bool is_late(const struct pricing *p)
     return p->q->seconds > 0 && (double)(clock_now_ns(NULL) - p->begin_ns) > p->q->seconds * 1e9;
 }
 
+static int open_piece(const struct pricing *p, size_t i, struct piece_bench **ret)
+{
+    _cleanup_(graph_freep) struct graph *network = NULL;
+    int r = load_network(p, i, &network, NULL);
+    if (r < 0)
+        return r;
+    const struct piece_place place = place_of(p, p->q->pieces[i], network);
+    return piece_open(&place, ret, NULL);
+}
+
 /* Takes pieces from `next` on until the open ones are enough; returns the index behind. */
 static size_t open_some(struct pricing *p, size_t next, struct open *o)
 {
     size_t bytes = 0;
     for (; next < p->n_unknown && o->n < MOST_OPEN && bytes < MOST_BYTES; next++) {
         struct priced *piece = &p->pieces[p->unknown[next]];
-        if (piece_open(&piece->place, &o->benches[o->n], NULL) < 0)
+        if (open_piece(p, p->unknown[next], &o->benches[o->n]) < 0)
             continue;
         bytes += piece_memory(o->benches[o->n]);
         o->pieces[o->n++] = piece;

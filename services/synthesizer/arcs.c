@@ -299,6 +299,21 @@ static int add_arc(struct builder *b, struct select_arc arc, const struct block 
     return 0;
 }
 
+/* ---- alternatives ---- */
+
+/* How many blocks lie before the value; -1: it is no cut point. */
+static int point_of(const struct builder *b, const char *value)
+{
+    for (int i = 0; i < b->cuts.n_blocks; i++) {
+        const struct block *block = &b->cuts.blocks[i];
+        if (block->from >= 0 && strcmp(b->g->values[block->from]->name, value) == 0)
+            return i;
+        if (block->to >= 0 && strcmp(b->g->values[block->to]->name, value) == 0)
+            return i + 1;
+    }
+    return -1;
+}
+
 static int problem_node(int point, enum type type)
 {
     return 1 + point * TYPE_COUNT + (int)type;
@@ -473,9 +488,53 @@ static int add_ends(struct builder *b, int sink, struct err *err)
     return add_arc(b, last, NULL, err);
 }
 
+/* The alternative with its layers in one precision; what it yields may be stored in another one. */
+static int add_alternative_in(struct builder *b, const Hone__V1__Library__Arc *from, int first,
+                              int behind, enum type t, struct select_arc arc, struct err *err)
+{
+    const int value = b->cuts.blocks[behind - 1].to;
+    const double cost = arc.cost;
+    arc.from = problem_node(first, t);
+    for (enum type out = 0; out < TYPE_COUNT; out++) {
+        if (out != t && !*from->network)
+            continue; /* nothing converts nothing */
+        if (out != TYPE_F32 && behind == b->cuts.n_blocks)
+            continue; /* what the network gives is f32 */
+        arc.to = problem_node(behind, out);
+        arc.cost = cost + (out == t || b->by_size ? 0 : b->convert[value][t][out]);
+        int r = add_arc(b, arc, NULL, err);
+        if (r < 0)
+            return r;
+        b->choices[b->n_arcs - 1].instead = from;
+        b->choices[b->n_arcs - 1].precision = type_names[t];
+    }
+    return 0;
+}
+
+static int add_alternative(struct builder *b, const Hone__V1__Library *library,
+                           const Hone__V1__Library__Arc *from, struct err *err)
+{
+    const int first = point_of(b, from->from), behind = point_of(b, from->to);
+    if (*from->out || first < 0 || behind <= first)
+        return 0;
+    for (size_t p = 0; p < library->n_precisions && p < from->n_kl; p++) {
+        const int t = type_of(library->precisions[p]);
+        const double us = p < from->n_us ? from->us[p] : 0;
+        if (t < 0 || !isfinite(from->kl[p]) || (*from->network && !(us > 0)))
+            continue;
+        const double bytes = (double)from->parameters * (t == TYPE_U8 ? 1 : FP32_BYTES);
+        const struct select_arc arc = {.cost = b->by_size ? bytes : us,
+                                       .score = fmax(from->kl[p], 0)};
+        int r = add_alternative_in(b, from, first, behind, (enum type)t, arc, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
-               const Hone__V1__Scores *scores, bool by_size, struct arena *arena, struct arcs *ret,
-               struct err *err)
+               const Hone__V1__Scores *scores, const Hone__V1__Library *library, bool by_size,
+               struct arena *arena, struct arcs *ret, struct err *err)
 {
     struct builder b = {
         .g = g, .profile = profile, .by_size = by_size, .arena = arena, .exact = true};
@@ -488,6 +547,8 @@ int arcs_build(const struct graph *g, const Hone__V1__Profile *profile,
     r = add_ends(&b, sink, err);
     for (int i = 0; r == 0 && i < b.cuts.n_blocks; i++)
         r = add_block(&b, i, err);
+    for (size_t i = 0; r == 0 && library && i < library->n_arcs; i++)
+        r = add_alternative(&b, library, library->arcs[i], err);
     if (r < 0)
         return r;
     *ret = (struct arcs){.problem = {.n_nodes = sink + 1,
@@ -519,6 +580,19 @@ int arcs_path_choice(const struct arcs *arcs, const struct select_path *path, st
         }
     }
     return 0;
+}
+
+int arcs_path_alternatives(const struct arcs *arcs, const struct select_path *path,
+                           struct arena *arena, const struct arc_choice ***ret, struct err *err)
+{
+    int n = 0;
+    *ret = arena_alloc(arena, (size_t)path->n_arcs + 1, sizeof(**ret));
+    if (!*ret)
+        return err_oom(err, "a path");
+    for (int i = 0; i < path->n_arcs; i++)
+        if (arcs->choices[path->arcs[i]].instead)
+            (*ret)[n++] = &arcs->choices[path->arcs[i]];
+    return n;
 }
 
 int arcs_distance(const struct arc_choice *a, const struct arc_choice *b)

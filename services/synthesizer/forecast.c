@@ -82,12 +82,18 @@ double forecast_error(const struct forecast *forecast, double log_error)
     return fmin(forecast->reference * exp(log_error), 1);
 }
 
-struct predicted forecast_at(const struct forecast *forecast, const job_state *state, size_t i,
-                             double epochs)
+struct predict_point forecast_point(const struct forecast *forecast, const job_state *state,
+                                    size_t i, double epochs)
 {
     const job_student *s = state->students[i];
     for (size_t k = 0; k < s->n_epochs; k++)
         epochs += s->epochs[k];
-    return predict_at(&forecast->model, forecast->traits[i], (int)i,
-                      fmax(epochs, 1) * forecast->n_train);
+    return (struct predict_point){forecast->traits[i], (int)i, fmax(epochs, 1) * forecast->n_train};
+}
+
+struct predicted forecast_at(const struct forecast *forecast, const job_state *state, size_t i,
+                             double epochs)
+{
+    const struct predict_point p = forecast_point(forecast, state, i, epochs);
+    return predict_at(&forecast->model, p.traits, p.student, p.samples);
 }

@@ -18,6 +18,9 @@ int forecast_make(const job_state *state, struct arena *arena, struct forecast *
 double forecast_log(const struct forecast *forecast, double error);
 double forecast_error(const struct forecast *forecast, double log_error);
 
-/* Student i of the state when it has learned for `epochs` more. */
+/* Student i of the state when it has learned for `epochs` more: as a point of the model, and what
+ * that predicts. */
+struct predict_point forecast_point(const struct forecast *forecast, const job_state *state,
+                                    size_t i, double epochs);
 struct predicted forecast_at(const struct forecast *forecast, const job_state *state, size_t i,
                              double epochs);

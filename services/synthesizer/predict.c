@@ -3,24 +3,26 @@
 #include <math.h>
 #include <string.h>
 
-#define WEIGHTS (PREDICT_TRAITS + 1)
+#define WEIGHTS PREDICT_WEIGHTS
 #define OFFSET 0.06 /* deviation of a student's own level, as a logarithm */
 #define PACE 0.15   /* of its own way from the first epochs to the last */
 #define NOISE 0.02  /* of a run: the seed */
 
+enum { SAMPLES = PREDICT_TRAITS, DEEP_SAMPLES };
+
 /* What is believed beforehand of each trait's weight. Where it comes from: ResNet-20, -32, -44 and
- * -56 on CIFAR-10 (8.3 to 6.6 % with 41 to 126 M products, parameters in proportion) for products
- * and parameters together, the curves of their trainings for samples; for pooling 11.1 % of a
- * network with 3 of 8 pieces that pool, 33 M products and patches, after five epochs by which a
- * residual one of 47 M products has 14.6 %. */
+ * -56 on CIFAR-10 (8.3 to 6.6 % with 41 to 126 M products, parameters in proportion), and 14
+ * students of ResNet-56 with 4 to 98 M products after 4 to 6 epochs, three of them after 27: those
+ * that pool and those of few pieces learn fast, deep ones slowly at first. */
 static const struct {
     double mean, deviation;
 } prior[WEIGHTS] = {
-    [PREDICT_LEVEL] = {0.05, 0.25},       [PREDICT_MACS] = {-0.09, 0.05},
-    [PREDICT_PARAMETERS] = {-0.06, 0.04}, [PREDICT_DEPTH] = {-0.05, 0.06},
-    [PREDICT_RESIDUAL] = {-0.05, 0.08},   [PREDICT_SEPARABLE] = {0.05, 0.12},
+    [PREDICT_LEVEL] = {0, 0.2},           [PREDICT_MACS] = {-0.09, 0.05},
+    [PREDICT_PARAMETERS] = {-0.04, 0.04}, [PREDICT_DEPTH] = {-0.06, 0.08},
+    [PREDICT_RESIDUAL] = {0.05, 0.1},     [PREDICT_SEPARABLE] = {0.05, 0.12},
     [PREDICT_POOL] = {-0.25, 0.2},        [PREDICT_STEM] = {0.08, 0.08},
-    [PREDICT_PATCH] = {-0.03, 0.08},      [PREDICT_TRAITS] = {1, 0.25},
+    [PREDICT_PATCH] = {-0.03, 0.08},      [SAMPLES] = {0.5, 0.15},
+    [DEEP_SAMPLES] = {0.2, 0.15},
 };
 
 static double way_to_go(double samples)
@@ -30,7 +32,9 @@ static double way_to_go(double samples)
 
 static double feature(const double traits[PREDICT_TRAITS], double samples, int i)
 {
-    return i < PREDICT_TRAITS ? traits[i] : way_to_go(samples);
+    if (i < PREDICT_TRAITS)
+        return traits[i];
+    return way_to_go(samples) * (i == SAMPLES ? 1 : traits[PREDICT_DEPTH]);
 }
 
 static double believed(const double traits[PREDICT_TRAITS], double samples)
@@ -147,35 +151,83 @@ struct predicted predict_at(const struct predictor *model, const double traits[P
     return (struct predicted){mean, sqrt(fmax(variance, 0) + NOISE * NOISE)};
 }
 
-/* Matheron's rule: a draw from before the runs, and what these correct in it. */
+/* Matheron's rule: a draw from before the runs, and by how much these correct it. */
+struct path {
+    struct predict_weights weights; /* beforehand */
+    double *own;                    /* [2 * students]: level and pace of each, beforehand */
+    double *correction;             /* [n], of each run: to be weighed by the kernel */
+};
+
+static void path_release(struct path *p)
+{
+    freep(&p->own);
+    freep(&p->correction);
+}
+
+static double own_of(const struct path *p, int student, double samples)
+{
+    return p->own[2 * student] + p->own[2 * student + 1] * way_to_go(samples);
+}
+
+/* students: one more than the largest number that is asked for. */
+static int path_draw(const struct predictor *model, struct rng *rng, int students, struct path *p,
+                     struct err *err)
+{
+    for (int i = 0; i < model->n; i++)
+        students = model->runs[i].student < students ? students : model->runs[i].student + 1;
+    p->own = mem_calloc((size_t)students + 1, 2 * sizeof(*p->own));
+    p->correction = mem_calloc((size_t)model->n + 1, sizeof(*p->correction));
+    if (!p->own || !p->correction)
+        return err_oom(err, "predictions");
+    for (int i = 0; i < WEIGHTS; i++)
+        p->weights.of[i] = prior[i].mean + prior[i].deviation * rng_normal(rng);
+    for (int i = 0; i < students; i++) {
+        p->own[2 * i] = OFFSET * rng_normal(rng);
+        p->own[2 * i + 1] = PACE * rng_normal(rng);
+    }
+    for (int i = 0; i < model->n; i++) {
+        const struct predict_run *r = &model->runs[i];
+        p->correction[i] = r->log_error - predict_drawn(&p->weights, r->traits, r->samples) -
+                           own_of(p, r->student, r->samples) - sqrt(noise_of(r)) * rng_normal(rng);
+    }
+    solve(model->factor, model->n, p->correction);
+    return 0;
+}
+
 int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
                  struct err *err)
 {
-    const int n = model->n;
-    _cleanup_(freep) double *miss = mem_calloc((size_t)n + 1, sizeof(*miss));
-    _cleanup_(freep) double *own = mem_calloc((size_t)n + 1, 2 * sizeof(*own));
-    if (!miss || !own)
-        return err_oom(err, "predictions");
+    _cleanup_(path_release) struct path p = {0};
+    int rc = path_draw(model, rng, 0, &p, err);
+    if (rc < 0)
+        return rc;
+    *ret = p.weights;
     for (int i = 0; i < WEIGHTS; i++)
-        ret->of[i] = prior[i].mean + prior[i].deviation * rng_normal(rng);
-    for (int i = 0; i < n; i++) {
-        const struct predict_run *r = &model->runs[i];
-        int first = 0; /* of the same student: they share what is its own */
-        while (model->runs[first].student != r->student)
-            first++;
-        if (first == i) {
-            own[2 * i] = OFFSET * rng_normal(rng);
-            own[2 * i + 1] = PACE * rng_normal(rng);
-        }
-        miss[i] = r->log_error - predict_drawn(ret, r->traits, r->samples) - own[2 * first] -
-                  own[2 * first + 1] * way_to_go(r->samples) - sqrt(noise_of(r)) * rng_normal(rng);
-    }
-    solve(model->factor, n, miss);
-    for (int i = 0; i < WEIGHTS; i++)
-        for (int k = 0; k < n; k++)
-            ret->of[i] += prior[i].deviation * prior[i].deviation * miss[k] *
+        for (int k = 0; k < model->n; k++)
+            ret->of[i] += prior[i].deviation * prior[i].deviation * p.correction[k] *
                           feature(model->runs[k].traits, model->runs[k].samples, i);
     return 0;
+}
+
+int predict_sample(const struct predictor *model, struct rng *rng,
+                   const struct predict_point *points, int n, double *ret, struct err *err)
+{
+    _cleanup_(path_release) struct path p = {0};
+    int students = 0;
+    for (int i = 0; i < n; i++)
+        students = points[i].student < students ? students : points[i].student + 1;
+    int rc = path_draw(model, rng, students, &p, err);
+    for (int i = 0; rc == 0 && i < n; i++) {
+        const struct predict_point *at = &points[i];
+        ret[i] = predict_drawn(&p.weights, at->traits, at->samples) +
+                 own_of(&p, at->student, at->samples) + NOISE * rng_normal(rng);
+        for (int k = 0; k < model->n; k++) {
+            const struct predict_run *r = &model->runs[k];
+            ret[i] += p.correction[k] * kernel(at->traits, at->samples, at->student, r->traits,
+                                               r->samples, r->student);
+        }
+    }
+    return rc;
 }
 
 double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],

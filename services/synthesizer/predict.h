@@ -63,11 +63,23 @@ struct predicted predict_at(const struct predictor *model, const double traits[P
 
 /* One of the ways in which traits and samples may bring about errors, by how likely it is: for
  * Thompson sampling. What is particular to single students is left out. */
+#define PREDICT_WEIGHTS (PREDICT_TRAITS + 2)
 struct predict_weights {
-    double of[PREDICT_TRAITS + 1]; /* the last: of the samples seen */
+    double of[PREDICT_WEIGHTS]; /* the last two: of the samples seen, and of those for deep ones */
 };
 int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
                  struct err *err);
+/* A student after so many samples, as predict_at's arguments. */
+struct predict_point {
+    const double *traits; /* [PREDICT_TRAITS] */
+    int student;
+    double samples;
+};
+/* What n of them may reach together, by how likely it is: what one of them says about the others is
+ * in it, for they have much in common. ret: [n], as log_error. */
+int predict_sample(const struct predictor *model, struct rng *rng,
+                   const struct predict_point *points, int n, double *ret, struct err *err);
+
 /* The log(error / reference) that follows from it. */
 double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],
                      double samples);

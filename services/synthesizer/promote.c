@@ -2,96 +2,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "services/synthesizer/forecast.h"
+#include "services/synthesizer/prospects.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/redesign.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
-
-#define DRAWS 512 /* of what the finals may bring */
-
-struct prospect {
-    job_student *student;
-    size_t i; /* of the state's students */
-    struct predicted reach;
-    double worth, error;
-};
-
-static int by_worth(const void *pa, const void *pb)
-{
-    const struct prospect *a = pa, *b = pb;
-    if (a->worth != b->worth)
-        return a->worth > b->worth ? -1 : 1;
-    return a->error != b->error ? (a->error < b->error ? -1 : 1) : 0;
-}
-
-/* chance: to keep the limit on the drop. */
-static double worth_of(const job_state *state, const struct forecast *f, const struct prospect *p)
-{
-    const double cost = race_cost(state, p->student);
-    const double limit = forecast_log(f, race_error_limit(state));
-    const double chance = predict_chance(p->reach.log_error, limit, p->reach.deviation);
-    if (!goal_turned(state->spec))
-        return predict_worth(chance, cost, race_best_cost(state));
-    const double deviation = p->error * p->reach.deviation;
-    return goal_affordable(state->spec, cost)
-               ? chance * predict_gain(p->error, race_best_error(state), deviation)
-               : 0;
-}
-
-/* What each will reach when the rest of the time goes to it and as many others as `n_next`. */
-static void weigh(const job_state *state, const struct forecast *f, double seconds, int n_next,
-                  struct prospect *list, size_t n)
-{
-    for (size_t k = 0; k < n; k++) {
-        struct prospect *p = &list[k];
-        const double each = students_epoch_s(state, p->student, INFINITY);
-        const double more = n_next ? seconds / n_next / each : 0;
-        p->reach = forecast_at(f, state, p->i, fmin(more, RUNGS_MOST_EPOCHS));
-        p->error = forecast_error(f, p->reach.log_error);
-        p->worth = worth_of(state, f, p);
-    }
-    qsort(list, n, sizeof(*list), by_worth);
-}
-
-/* What the best of the first n of the list will be worth, on average: each reaches what is expected
- * of it, more or less. */
-static double best_worth(const job_state *state, const struct forecast *f,
-                         const struct prospect *list, size_t n)
-{
-    struct rng rng;
-    double sum = 0;
-    rng_seed2(&rng, state->spec->seed, state->rung);
-    for (int draw = 0; draw < DRAWS; draw++) {
-        double best = 0;
-        for (size_t k = 0; k < n; k++) {
-            struct prospect p = list[k];
-            p.reach.log_error += p.reach.deviation * rng_normal(&rng);
-            p.reach.deviation = 0;
-            p.error = forecast_error(f, p.reach.log_error);
-            best = fmax(best, worth_of(state, f, &p));
-        }
-        sum += best;
-    }
-    return sum / DRAWS;
-}
-
-/* How many of up to `most` are to share the finals: of fewer each reaches more, of more one or the
- * other keeps the limit. */
-static int finalists(const job_state *state, const struct forecast *f, double seconds, int most,
-                     struct prospect *list, size_t n)
-{
-    double best = -1;
-    int ret = 1;
-    for (int k = 1; k <= most; k++) {
-        weigh(state, f, seconds, k, list, n);
-        const double worth = best_worth(state, f, list, (size_t)k);
-        ret = worth > best ? k : ret;
-        best = fmax(best, worth);
-    }
-    return ret;
-}
 
 static int tell(struct work_task *task, const job_student *s, double worth, bool kept,
                 struct err *err)
@@ -104,7 +20,7 @@ static int tell(struct work_task *task, const job_student *s, double worth, bool
     return fields ? work_event(task, "student", fields, err) : err_oom(err, "an event");
 }
 
-/* Keeps the first `keep` of the list. */
+/* The first `keep` of the list go on; 0: there is no further rung, and everybody stays as it is. */
 static int cut(struct work_task *task, job_state *state, const struct prospect *list, size_t n,
                size_t keep, struct err *err)
 {
@@ -119,10 +35,27 @@ static int cut(struct work_task *task, job_state *state, const struct prospect *
             100 * s->deviation * list[i].error, s->predicted_us, list[i].worth);
         if (rc == 0)
             rc = tell(task, s, list[i].worth, i < keep, err);
-        if (rc == 0 && i >= keep)
+        if (rc == 0 && i < keep)
+            rc = message_set(&s->out, "", err);
+        if (rc == 0 && keep > 0 && i >= keep && students_active(s))
             rc = message_setf(&s->out, err, "after rung %u others promise more", state->rung);
     }
     return rc;
+}
+
+/* Everybody who learned may go on, those who were given up for others too: what others were
+ * expected to reach they may have missed. */
+static int list_prospects(const job_state *state, struct prospect *list, double *ret_spent)
+{
+    int n = 0;
+    for (size_t i = 0; i < state->n_students; i++) {
+        job_student *s = state->students[i];
+        if (s->failed || s->rungs == 0 || !goal_affordable(state->spec, race_cost(state, s)))
+            continue;
+        list[n++] = (struct prospect){.student = s, .i = i};
+        *ret_spent = students_active(s) ? fmax(*ret_spent, s->seconds) : *ret_spent;
+    }
+    return n;
 }
 
 /* The next rung: how many, for how long, who. */
@@ -131,25 +64,24 @@ static int plan(struct work_task *task, job_state *state, double seconds, struct
 {
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     _cleanup_(freep) struct prospect *list = mem_calloc(state->n_students + 1, sizeof(*list));
+    _cleanup_(freep) job_student **active = mem_calloc(state->n_students + 1, sizeof(*active));
     struct forecast forecast;
     double spent = 0;
-    size_t n = 0;
-    if (!arena || !list)
+    int go_on = 0;
+    if (!arena || !list || !active)
         return err_oom(err, "students");
-    for (size_t i = 0; i < state->n_students; i++) {
-        if (!students_active(state->students[i]))
-            continue;
-        list[n++] = (struct prospect){.student = state->students[i], .i = i};
-        spent = fmax(spent, state->students[i]->seconds);
-    }
-    *ret = rungs_next(rungs_done(state->rung, state->enrolments), (int)n, seconds, spent);
+    const int n = list_prospects(state, list, &spent);
+    const int n_active = (int)race_active(state, active);
+    const int done = rungs_done(state->rung, state->enrolments);
+    *ret = rungs_next(done, n_active, seconds, spent);
     int rc = forecast_make(state, arena, &forecast, err);
+    if (rc == 0)
+        rc = prospects_choose(state, &forecast, fmax(seconds, 0), ret->students,
+                              done + 1 == RUNGS_MOST, list, n, &go_on, err);
     if (rc < 0)
         return rc;
-    if (ret->students > 1 && ret->seconds >= seconds)
-        ret->students = finalists(state, &forecast, seconds, ret->students, list, n);
-    weigh(state, &forecast, fmax(seconds, 0), ret->students, list, n);
-    return cut(task, state, list, n, ret->students > 0 ? (size_t)ret->students : n, err);
+    ret->students = go_on;
+    return cut(task, state, list, (size_t)n, (size_t)go_on, err);
 }
 
 /* Those who were enrolled have shown what they are: others may be better. */

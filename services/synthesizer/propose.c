@@ -272,7 +272,7 @@ static int design(struct work_task *task, struct work_output *out, job_state *st
     if (r == 0)
         r = load_graph(task, state->network, &g, err);
     if (r == 0)
-        r = arcs_build(g, profile, scores, goal_small(state->spec), arena, &arcs, err);
+        r = arcs_build(g, profile, scores, NULL, goal_small(state->spec), arena, &arcs, err);
     if (r == 0)
         r = select_front(&arcs.problem, &options, arena, &front, err);
     if (r < 0)

@@ -237,7 +237,8 @@ static size_t list_built(const job_state *state, struct built *list)
     return n < MOST_BUILT ? n : MOST_BUILT;
 }
 
-/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. */
+/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. After
+ * the race what is to be small learns on in its few bits; before it a first result is due. */
 static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool all,
                       struct err *err)
 {
@@ -253,7 +254,7 @@ static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool 
         rc = message_set(&list[i].student->out, "", err);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = ask_builds(out, state, list[i].student, err);
-    const char *next = n > 0 && goal_small(state->spec) ? "tune" : "assemble";
+    const char *next = all && n > 0 && goal_small(state->spec) ? "tune" : "assemble";
     return rc == 0 ? work_continue(out, "synthesizer", next, &stage->base, err) : rc;
 }
 
@@ -312,7 +313,7 @@ int race_begin_rung(struct work_task *task, struct work_output *out, Hone__V1__S
     double rate = 0;
     int rc = list && epoch_s ? race_rate(task, &rate, err) : err_oom(err, "students");
     if (rc == 0)
-        rc = students_ends(task, state, &ends, err);
+        rc = students_reads(task, state, &ends, err);
     if (rc < 0)
         return rc;
     const size_t n = list_learning(state, list);

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "services/synthesizer/ablate.h"
+#include "services/synthesizer/blocks.h"
 #include "services/synthesizer/enrol.h"
+#include "services/synthesizer/join.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
@@ -28,21 +30,34 @@
 
 /* ---- time ---- */
 
+/* Whether whole students can be had, where they are wanted; says why not. */
+static int may_have_students(struct work_task *task, job_state *state,
+                             const Hone__V1__JobSpec *asked, bool *ret, struct err *err)
+{
+    struct design_ends ends;
+    struct err why = {0};
+    *ret = spec_space_has(asked, "students");
+    int rc = *ret ? students_ends(task, state, &ends, &why) : 0;
+    if (rc < 0 && rc != -ERR_FAILED_PRECONDITION)
+        return err_set(err, why.code, "%s", why.message);
+    if (rc == 0)
+        return 0;
+    *ret = false;
+    return state_decide(state, err, "no %s: %s",
+                        blocks_wanted(asked, state) ? "whole students" : "redesign", why.message);
+}
+
 int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__JobSpec *asked = NULL;
-    struct design_ends ends;
-    struct err why = {0};
+    bool students = false;
     double seconds = 0;
     state->redesigned = true;
     int rc = state_asked(task, &asked, err);
-    if (rc < 0 || !spec_space_has(asked, "students"))
+    if (rc == 0)
+        rc = may_have_students(task, state, asked, &students, err);
+    if (rc < 0 || (!students && !blocks_wanted(asked, state)))
         return rc;
-    rc = students_ends(task, state, &ends, &why);
-    if (rc == -ERR_FAILED_PRECONDITION)
-        return state_decide(state, err, "no redesign: %s", why.message);
-    if (rc < 0)
-        return err_set(err, why.code, "%s", why.message);
     rc = race_seconds(task, state, &seconds, err);
     if (rc < 0)
         return rc;
@@ -131,6 +146,8 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
     int rc = race_stage(task, &stage, err);
     if (rc < 0)
         return rc;
+    if (blocks_wanted(stage->state->spec, stage->state))
+        return blocks_begin(task, out, stage, err);
     rc = race_keep_reserve(task, stage->state, &why);
     if (rc == 0)
         rc = redesign_ask(task, out, stage, &why);
@@ -179,19 +196,6 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
     return 0;
 }
 
-static int tell(struct work_task *task, job_state *state, const job_student *s, struct err *err)
-{
-    _cleanup_(freep) char *fields = str_printf(
-        "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
-        s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
-        (unsigned long long)s->parameters);
-    int rc = fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
-    return rc < 0 ? rc
-                  : state_decide(state, err, "%s: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
-                                 s->name, s->design, s->predicted_us, (double)s->macs / 1e6,
-                                 (double)s->parameters / 1e3);
-}
-
 /* Costs of those that may begin, and what the best can learn. */
 static struct enrolment enrolment_of(const job_state *state, double seconds, double mac_per_s,
                                      const struct forecast *forecast)
@@ -214,6 +218,18 @@ struct chosen {
     double seconds; /* of the rung */
 };
 
+/* Seconds of an epoch of those who have not learned yet and are there already. */
+static double waiting_epoch_s(const job_state *state, double mac_per_s)
+{
+    double epoch_s = 0;
+    for (size_t i = 0; i < state->n_students; i++) {
+        const job_student *s = state->students[i];
+        if (students_active(s) && s->rungs == 0)
+            epoch_s += students_epoch_s(state, s, mac_per_s);
+    }
+    return epoch_s;
+}
+
 /* As many as can have enough epochs in their share of the time. */
 static int choose_first(const job_state *state, const struct space *space,
                         const struct forecast *forecast, double seconds, double mac_per_s,
@@ -230,7 +246,7 @@ static int choose_first(const job_state *state, const struct space *space,
     const int n = enrol_choose(forecast, space, &e, way->students, ret->list, err);
     ret->found = n;
     for (int i = 1; n > 0 && way; way = rungs_first(enrolment, i++)) {
-        double epoch_s = 0;
+        double epoch_s = waiting_epoch_s(state, mac_per_s);
         ret->n = n < way->students ? n : way->students;
         for (int k = 0; k < ret->n; k++)
             epoch_s += 3 * (double)space->students[ret->list[k]].macs *
@@ -279,7 +295,7 @@ static int enrol(struct work_task *task, job_state *state, struct space *space,
     for (int i = 0; rc == 0 && i < chosen.n; i++) {
         rc = students_add(task, state, &space->students[chosen.list[i]], ends, err);
         if (rc == 0)
-            rc = tell(task, state, state->students[state->n_students - 1], err);
+            rc = students_tell(task, state, err);
     }
     state->enrolments += chosen.n > 0;
     *ret_rung_s = chosen.seconds;
@@ -307,8 +323,9 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
         rc = enrol(task, state, &space, &ends, seconds, &rung_s, err);
     if (rc < 0)
         return rc;
-    return state->n_students > known ? race_begin_rung(task, out, stage, rung_s, ret_begun, err)
-                                     : race_next(task, out, stage, ret_begun, err);
+    if (state->n_students == known)
+        return join_race(task, out, stage, seconds, ret_begun, err);
+    return race_begin_rung(task, out, stage, rung_s, ret_begun, err);
 }
 
 int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err)

@@ -14,8 +14,9 @@
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
 #define USUAL_BATCH 64
 #define LEAST_BATCH 16
-#define EPOCH_STEPS 100 /* of little data: an epoch has as many, by smaller batches */
-#define USUAL_RATE 0.2  /* of that batch */
+#define EPOCH_STEPS 100     /* of little data: an epoch has as many, by smaller batches */
+#define USUAL_RATE 0.2      /* of that batch */
+#define INHERITED_RATE 0.05 /* of weights that fit already */
 #define LOOKAHEAD 5
 #define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
@@ -23,6 +24,28 @@
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */
 
 /* ---- what the original is ---- */
+
+static struct design_ends reads(const job_state *state, const struct graph *g)
+{
+    struct design_ends ends = {.seed = state->spec->seed};
+    const struct value *in = g->n_inputs > 0 ? g->values[g->inputs[0]] : NULL;
+    if (in && in->shape.rank == 4) {
+        ends.channels = in->shape.dim[1];
+        ends.height = in->shape.dim[2];
+        ends.width = in->shape.dim[3];
+    }
+    return ends;
+}
+
+int students_reads(struct work_task *task, const job_state *state, struct design_ends *ret,
+                   struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    int rc = load_graph(task, state->network, &g, err);
+    if (rc == 0)
+        *ret = reads(state, g);
+    return rc;
+}
 
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err)
@@ -53,18 +76,14 @@ static int describe(job_state *state, job_student *student, const struct space_s
     return rc == 0 ? message_set(&student->network, network, err) : rc;
 }
 
-int students_add(struct work_task *task, job_state *state, const struct space_student *from,
-                 const struct design_ends *ends, struct err *err)
+/* The network is kept, and a student with it is in the state. */
+static int admit(struct work_task *task, job_state *state, const struct space_student *from,
+                 const struct graph *g, bool inherits, struct err *err)
 {
-    _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
     _cleanup_(freep) void *data = NULL;
     size_t bytes = 0;
     char name[HASH_HEX_BYTES];
-    int rc = load_graph(task, state->network, &original, err);
-    if (rc == 0)
-        rc = student_build(from->text, original, ends, &g, err);
-    if (rc == 0)
-        rc = onnx_write_bytes(g, &data, &bytes, err);
+    int rc = onnx_write_bytes(g, &data, &bytes, err);
     if (rc == 0)
         rc = store_put(task->store, data, bytes, name, err);
     if (rc < 0)
@@ -72,12 +91,64 @@ int students_add(struct work_task *task, job_state *state, const struct space_st
     job_student *student = message_new(&hone__v1__student__descriptor, err);
     if (!student)
         return -ERR_RESOURCE_EXHAUSTED;
+    student->inherits = inherits;
     rc = describe(state, student, from, name, err);
     if (rc == 0)
         rc = message_append(&state->students, &state->n_students, student, err);
     if (rc < 0)
         message_free(student);
     return rc;
+}
+
+int students_inherit(struct work_task *task, job_state *state, struct graph *g, const char *text,
+                     double us, struct err *err)
+{
+    const struct cost cost = graph_cost(g);
+    const struct space_student from = {
+        .text = text, .us = us, .macs = cost.macs, .parameters = cost.parameters};
+    int rc = graph_set_metadata(g, "hone.design", text, err);
+    return rc == 0 ? admit(task, state, &from, g, true, err) : rc;
+}
+
+int students_lower(job_student *student, const char *layer, const char *precision, struct err *err)
+{
+    Hone__V1__LayerChoice *choice = message_new(&hone__v1__layer_choice__descriptor, err);
+    if (!choice)
+        return -ERR_RESOURCE_EXHAUSTED;
+    int rc = message_set(&choice->layer, layer, err);
+    if (rc == 0)
+        rc = message_set(&choice->precision, precision, err);
+    if (rc == 0)
+        rc = message_append(&student->layers, &student->n_layers, choice, err);
+    if (rc < 0)
+        message_free(choice);
+    return rc;
+}
+
+int students_add(struct work_task *task, job_state *state, const struct space_student *from,
+                 const struct design_ends *ends, struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL, *original = NULL;
+    int rc = load_graph(task, state->network, &original, err);
+    if (rc == 0)
+        rc = student_build(from->text, original, ends, &g, err);
+    if (rc < 0)
+        return err_wrap(err, "student '%s'", from->text);
+    return admit(task, state, from, g, false, err);
+}
+
+int students_tell(struct work_task *task, job_state *state, struct err *err)
+{
+    const job_student *s = state->students[state->n_students - 1];
+    _cleanup_(freep) char *fields = str_printf(
+        "\"name\":\"%s\",\"design\":\"%s\",\"predicted_us\":%.1f,\"macs\":%llu,\"parameters\":%llu",
+        s->name, s->design, s->predicted_us, (unsigned long long)s->macs,
+        (unsigned long long)s->parameters);
+    int rc = fields ? work_event(task, "enrolled", fields, err) : err_oom(err, "an event");
+    return rc < 0 ? rc
+                  : state_decide(state, err, "%s: %s (%.1f us, %.1f M MACs, %.0f K parameters)",
+                                 s->name, s->design, s->predicted_us, (double)s->macs / 1e6,
+                                 (double)s->parameters / 1e3);
 }
 
 bool students_active(const job_student *student)
@@ -107,7 +178,7 @@ double students_epoch_s(const job_state *state, const job_student *student, doub
 
 /* Samples are moved by up to an eighth of their side. Pictures in colour are mirrored; what has one
  * channel may be writing or sound, which a mirror makes something else of. */
-static void augment(const struct design_ends *ends, Hone__V1__TrainSettings *s)
+void students_look(const struct design_ends *ends, Hone__V1__TrainSettings *s)
 {
     const int64_t side = ends->height < ends->width ? ends->height : ends->width;
     s->flip = (char *)(ends->channels == 3 ? "alternating" : "none");
@@ -128,17 +199,17 @@ static void settings_of(const job_state *state, const job_student *student,
 {
     s->epochs = (uint32_t)epochs;
     s->batch = batch_of(state);
-    s->rate = USUAL_RATE * s->batch / USUAL_BATCH;
+    s->rate = (student->inherits ? INHERITED_RATE : USUAL_RATE) * s->batch / USUAL_BATCH;
     s->seed = state->spec->seed;
     s->schedule = (char *)"one-cycle";
     s->evaluate = -1;
     s->distil = state->data->labels_usable ? TEACHER_SHARE : 1;
     s->temperature = TEMPERATURE;
     s->views = state->views;
-    s->reinit = student->rungs == 0;
+    s->reinit = student->rungs == 0 && !student->inherits;
     s->zero_residual = s->identity = s->whiten = s->reinit;
     s->lookahead = LOOKAHEAD;
-    augment(ends, s);
+    students_look(ends, s);
 }
 
 /* The original in 8 bits where that loses little, for it answers twice as fast; else itself. */
@@ -203,6 +274,7 @@ int students_tune(struct work_output *out, const job_state *state, const job_stu
 
 static int give_up(job_state *state, job_student *student, const char *why, struct err *err)
 {
+    student->failed = true;
     int rc = message_set(&student->out, why, err);
     return rc == 0 ? state_decide(state, err, "%s is given up: %s", student->name, why) : rc;
 }

@@ -14,12 +14,29 @@ typedef Hone__V1__Student job_student;
 int students_ends(struct work_task *task, const job_state *state, struct design_ends *ret,
                   struct err *err);
 
+/* What it reads alone: zeros where these are no pictures. Errors are those of the store. */
+int students_reads(struct work_task *task, const job_state *state, struct design_ends *ret,
+                   struct err *err);
+
+/* How samples are looked at in training: augmentation. */
+void students_look(const struct design_ends *ends, Hone__V1__TrainSettings *settings);
+
 /* What the original costs. */
 struct cost students_original(const job_state *state);
 
 /* Builds the student's network, keeps it, and adds it to the state as "student-N". */
 int students_add(struct work_task *task, job_state *state, const struct space_student *from,
                  const struct design_ends *ends, struct err *err);
+
+/* The same for a network that has weights of the original; `text` says what became of that. Its
+ * student is the state's last then. */
+int students_inherit(struct work_task *task, job_state *state, struct graph *g, const char *text,
+                     double us, struct err *err);
+/* Notes a layer ("5-8.": what replaced those units) that was selected in this precision. */
+int students_lower(job_student *student, const char *layer, const char *precision, struct err *err);
+
+/* Says to watchers and in the decisions who was added last. */
+int students_tell(struct work_task *task, job_state *state, struct err *err);
 
 /* Still in the race: neither given up nor without a network. */
 bool students_active(const job_student *student);

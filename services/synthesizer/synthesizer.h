@@ -17,8 +17,14 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
 
 /* First task of a job that refines another one: goes on where that one stood. */
 int synthesizer_refine(struct work_task *task, struct work_output *out, struct err *err);
-/* Where the job redesigns: has the pieces of students priced. */
+/* Where the job redesigns: has alternatives of blocks priced, or then the pieces of students. */
 int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of the prices of alternatives: has those taught that are faster. */
+int synthesizer_imitate(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of that: selects paths, which become students. */
+int synthesizer_join(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of a lesson of whole networks: the best are built, then "assemble". */
+int synthesizer_settle(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of the prices: enrols students and begins the first rung. */
 int synthesizer_enroll(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of a rung: who goes on; after the last, the best are built, then "assemble". */

@@ -33,6 +33,17 @@ int inputs_network(struct store *store, const char *name, const char *what, stru
     return read_network(store, name, what, pass_simplify, ret, err);
 }
 
+static int as_it_is(struct graph *g, struct err *err)
+{
+    return graph_infer(g, err);
+}
+
+int inputs_part(struct store *store, const char *name, const char *what, struct graph **ret,
+                struct err *err)
+{
+    return read_network(store, name, what, as_it_is, ret, err);
+}
+
 int inputs_learner(struct store *store, const char *name, const char *what, struct graph **ret,
                    struct err *err)
 {

@@ -10,6 +10,7 @@ int main(void)
     static const struct work_kind kinds[] = {
         {.kind = "score", .handle = trainer_score, .version = 2, .memo = true},
         {.kind = "train", .handle = trainer_train, .version = 2, .memo = true},
+        {.kind = "imitate", .handle = trainer_imitate, .version = 1, .memo = true},
         {.kind = "teach", .handle = trainer_teach, .version = 1, .memo = true},
     };
     const char *seconds = getenv("HONE_CHECKPOINT_SECONDS");

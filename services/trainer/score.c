@@ -6,32 +6,20 @@
 #include <hone/v1/job.pb-c.h>
 #include <hone/v1/tasks.pb-c.h>
 
+#include "services/trainer/blend.h"
 #include "services/trainer/sensitivity.h"
 #include "services/trainer/trainer.h"
-#include "shared/base/rng.h"
-#include "shared/data/preprocess.h"
 #include "shared/graph/onnx.h"
 #include "shared/nn/ranges.h"
 #include "shared/work/goal.h"
 #include "shared/work/state.h"
-
-/* Keeps this choice of samples apart from others made with the job's seed. */
-#define SEED_SALT 0x73636f7265u
-/* A network has often learnt its training data by heart: it is certain there, and no layer seems to
- * matter. So each sample is blended with this much of another. With a fifth, the divergences on
- * ResNet-56 have the size and (rank correlation 0.88 instead of 0.83) the order of those on unseen
- * data; without, they are thirty times too small. */
-#define BLEND 0.2f
 
 struct score {
     struct work_task *task;
     const job_state *state;
     struct graph *graph;
     struct quant_ranges ranges;
-    struct dataset *ds;
-    struct sample_view view;
-    int64_t elements; /* of one sample */
-    int64_t partner;  /* sample i is blended with sample i + partner */
+    struct blend samples;
     struct arena *arena;
 };
 
@@ -39,8 +27,7 @@ static void score_release(struct score *s)
 {
     graph_free(s->graph);
     quant_ranges_release(&s->ranges);
-    sample_view_release(&s->view);
-    dataset_close(s->ds);
+    blend_release(&s->samples);
     arena_free(s->arena);
 }
 
@@ -62,51 +49,19 @@ static int open_network(struct score *s, struct err *err)
 static int open_samples(struct score *s, int n_choices, struct err *err)
 {
     _cleanup_(freep) char *path = NULL;
-    struct preprocess pre;
     int64_t n = 0;
-    int rc = store_get_path(s->task->store, s->state->data->artifact, &path, err);
+    int rc = sensitivity_samples(s->graph, n_choices, &n, err);
     if (rc == 0)
-        rc = dataset_open(path, &s->ds, err);
-    if (rc == 0)
-        rc = preprocess_parse(s->state->preprocess->text, &pre, err);
-    if (rc == 0)
-        rc = sensitivity_samples(s->graph, n_choices, &n, err);
-    if (rc < 0)
-        return rc;
-    const int64_t count = dataset_count(s->ds, PART_SEARCH);
-    const uint64_t seed = s->state->spec->seed ^ SEED_SALT;
-    rc = sample_view_init(&s->view, s->ds, PART_SEARCH, &pre, n < count ? n : 0, seed, err);
-    if (rc < 0)
-        return rc;
-    int64_t shape[3];
-    dataset_sample_shape(s->ds, shape);
-    s->elements = shape[0] * shape[1] * shape[2];
-    struct rng rng;
-    rng_seed(&rng, seed);
-    s->partner = s->view.n > 1 ? 1 + (int64_t)rng_below(&rng, (uint64_t)s->view.n - 1) : 0;
-    return 0;
-}
-
-static int fill_blended(void *ctx, int64_t first, int64_t count, float *out, struct err *err)
-{
-    struct score *s = ctx;
-    int rc = sample_view_fill(&s->view, first, count, out, err);
-    _cleanup_(freep) float *other = mem_calloc((size_t)s->elements, sizeof(*other));
-    if (!other)
-        return err_oom(err, "a sample");
-    for (int64_t i = 0; i < count && rc == 0; i++) {
-        rc = sample_view_fill(&s->view, (first + i + s->partner) % s->view.n, 1, other, err);
-        float *x = out + i * s->elements;
-        for (int64_t k = 0; k < s->elements; k++)
-            x[k] += BLEND * (other[k] - x[k]);
-    }
-    return rc;
+        rc = store_get_path(s->task->store, s->state->data->artifact, &path, err);
+    return rc == 0 ? blend_open(&s->samples, path, s->state->preprocess->text, n,
+                                s->state->spec->seed, err)
+                   : rc;
 }
 
 static int on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
 {
     const struct score *s = ctx;
-    const double samples = (double)s->view.n;
+    const double samples = (double)s->samples.view.n;
     return work_progress(s->task, "score", (double)done / samples, (double)total / samples,
                          "layers", err);
 }
@@ -137,7 +92,7 @@ static int finish(const struct score *s, const struct sensitivity *found, int n,
         message_new(&hone__v1__scores__descriptor, err);
     if (!scores)
         return -ERR_RESOURCE_EXHAUSTED;
-    scores->samples = (uint64_t)s->view.n;
+    scores->samples = (uint64_t)s->samples.view.n;
     char name[HASH_HEX_BYTES];
     int rc = 0;
     for (int i = 0; i < n && rc == 0; i++)
@@ -185,9 +140,9 @@ int trainer_score(struct work_task *task, struct work_output *out, struct err *e
         return err_wrap(err, "scoring layers");
     const struct sensitivity_options options = {
         .threads = task->threads,
-        .n = s.view.n,
-        .fill = fill_blended,
-        .fill_ctx = &s,
+        .n = s.samples.view.n,
+        .fill = blend_fill,
+        .fill_ctx = &s.samples,
         .choices = choices,
         .n_choices = n_choices,
         .weight_bits = nn_has_int8() ? 8 : 7, /* 8 would saturate here */

@@ -11,5 +11,7 @@ struct trainer {
 int trainer_score(struct work_task *task, struct work_output *out, struct err *err);
 /* TrainTask -> TrainResult: a network learns, from labels or from a teacher. */
 int trainer_train(struct work_task *task, struct work_output *out, struct err *err);
+/* ImitateTask -> ImitateResult: alternatives learn from the original's values, and are scored. */
+int trainer_imitate(struct work_task *task, struct work_output *out, struct err *err);
 /* TeachTask -> TeachResult: a teacher's answers for students. */
 int trainer_teach(struct work_task *task, struct work_output *out, struct err *err);

@@ -3,7 +3,7 @@
  * Packed networks: an ONNX file in as few bytes as its weights and its structure can be told in.
  * What comes back is the same file, bit for bit. Quantized weights take as many bits as they hold
  * (their entropy, a little less with what neighbours tell), names and structure about one byte in
- * thirty; weights in float hardly shrink. Any file can be packed; one that is no ONNX gains little.
+ * twenty; weights in float hardly shrink. Any file can be packed; one that is no ONNX gains little.
  *
  * The file: "HONEPACK", a version (one byte, 1), the length of what was packed (64 bits,
  * little-endian), its SHA-256 (32 bytes), then one stream of an arithmetic coder (coder.h) over its

@@ -178,12 +178,6 @@ int graph_cuts(const struct graph *g, struct arena *arena, struct cuts *ret, str
 
 /* ---- extraction ---- */
 
-struct extract {
-    const struct graph *from;
-    struct graph *to;
-    int *map; /* [from->n_values]: the value in `to`, -1: not yet */
-};
-
 /* The nodes of the blocks, and those off the paths that they need, which may lie elsewhere. */
 static void mark_nodes(const struct graph *g, const struct cuts *cuts, int first, int last,
                        const int *map, bool *wanted)
@@ -200,7 +194,7 @@ static void mark_nodes(const struct graph *g, const struct cuts *cuts, int first
     }
 }
 
-static int extract_input(struct extract *x, int value, struct err *err)
+static int extract_input(struct graph_copying *x, int value, struct err *err)
 {
     const struct value *v = x->from->values[value];
     x->map[value] =
@@ -208,56 +202,8 @@ static int extract_input(struct extract *x, int value, struct err *err)
     return x->map[value] < 0 ? x->map[value] : 0;
 }
 
-static int extract_constant(struct extract *x, int value, struct err *err)
-{
-    const struct value *v = x->from->values[value];
-    if (!v->constant || x->map[value] >= 0)
-        return 0;
-    x->map[value] =
-        graph_add_constant(x->to, v->name, v->dtype, &v->constant->shape, v->constant->data, err);
-    return x->map[value] < 0 ? x->map[value] : 0;
-}
-
-static int extract_node(struct extract *x, const struct node *node, struct err *err)
-{
-    int index = graph_add_node(x->to, -1, node->op, node->name, 0, NULL, 0, NULL, err);
-    if (index < 0)
-        return index;
-    struct node *copy = x->to->nodes[index];
-    copy->since = node->since;
-    copy->hint = node->hint;
-    copy->inputs = arena_alloc(x->to->arena, (size_t)node->n_inputs, sizeof(int));
-    copy->outputs = arena_alloc(x->to->arena, (size_t)node->n_outputs, sizeof(int));
-    if (!copy->inputs || !copy->outputs)
-        return err_oom(err, "a node");
-    copy->n_inputs = node->n_inputs;
-    copy->n_outputs = node->n_outputs;
-    for (int i = 0; i < node->n_inputs; i++) {
-        int v = node->inputs[i];
-        int rc = v < 0 ? 0 : extract_constant(x, v, err);
-        if (rc < 0)
-            return rc;
-        copy->inputs[i] = v < 0 ? -1 : x->map[v];
-    }
-    for (int i = 0; i < node->n_outputs; i++) {
-        copy->outputs[i] = -1;
-        if (node->outputs[i] < 0)
-            continue;
-        const struct value *v = x->from->values[node->outputs[i]];
-        int made = graph_add_value(x->to, v->name, v->name, err);
-        if (made < 0)
-            return made;
-        x->map[node->outputs[i]] = copy->outputs[i] = made;
-        struct value *to = x->to->values[made];
-        to->dtype = v->dtype;
-        to->shape = v->shape;
-        to->shape_known = v->shape_known;
-        to->producer = index;
-    }
-    return graph_copy_attrs(x->to, copy, node, err);
-}
-
-static int extract_ends(struct extract *x, const int *values, int n, bool inputs, struct err *err)
+static int extract_ends(struct graph_copying *x, const int *values, int n, bool inputs,
+                        struct err *err)
 {
     for (int i = 0; i < n; i++) {
         int rc = 0;
@@ -280,7 +226,7 @@ int graph_extract_blocks(const struct graph *g, const struct cuts *cuts, int fir
     _cleanup_(graph_freep) struct graph *to = graph_new(g->opset, err);
     if (!scratch || !to)
         return err_oom(err, "a block");
-    struct extract x = {.from = g, .to = to};
+    struct graph_copying x = {.from = g, .to = to};
     x.map = arena_alloc(scratch, (size_t)g->n_values, sizeof(*x.map));
     bool *wanted = arena_alloc(scratch, (size_t)g->n_nodes, sizeof(*wanted));
     if (!x.map || !wanted)
@@ -292,7 +238,7 @@ int graph_extract_blocks(const struct graph *g, const struct cuts *cuts, int fir
                        : extract_ends(&x, g->inputs, g->n_inputs, true, err);
     mark_nodes(g, cuts, first, last, x.map, wanted);
     for (int n = 0; n < g->n_nodes && rc == 0; n++)
-        rc = wanted[n] ? extract_node(&x, g->nodes[n], err) : 0;
+        rc = wanted[n] ? graph_copy_node(&x, g->nodes[n], err) : 0;
     if (rc == 0)
         rc = end >= 0 ? extract_ends(&x, &end, 1, false, err)
                       : extract_ends(&x, g->outputs, g->n_outputs, false, err);

@@ -40,3 +40,14 @@ int graph_copy_attrs(struct graph *g, struct node *to, const struct node *from, 
 
 /* What kind of attribute the operator has under this name in any opset, in words; NULL: none. */
 const char *op_attr_kind(enum op op, const char *name, int *ret_kind);
+
+/* Nodes on their way from one graph into another. */
+struct graph_copying {
+    const struct graph *from;
+    struct graph *to;
+    int *map;           /* [from->n_values]: the value in `to`, -1: not yet */
+    const char *prefix; /* of the names in `to`; NULL: none */
+};
+/* Adds a copy of the node, and of the constants that it reads; its other inputs are in the map.
+ * Notes what it makes there. */
+int graph_copy_node(struct graph_copying *x, const struct node *node, struct err *err);

@@ -32,6 +32,7 @@ struct job {
     struct store *store;
     struct queue *queue; /* for handlers that remember; NULL: none */
     job_state *state;
+    void *ctx; /* of handlers that have one */
     struct work work;
     struct running running;
     struct task task; /* in the queue's sense */
@@ -239,6 +240,7 @@ static inline int job_run(struct job *job, work_handler *handle, const void *pay
                                     .queue = job->queue,
                                     .scratch = job->folder,
                                     .threads = 2,
+                                    .ctx = job->ctx,
                                     .internal = &job->running};
     return handle(&job->given, &job->out, ret_err);
 }

@@ -77,6 +77,8 @@ def lines_of(case, other, rows):
         values = [r[goal.figure] for r in rows if goal.figure in r]
         got = spread(values) if values else "-"
         where = standing(statistics.median(values), goal) if values else ""
+        if any(r.get("noisy") for r in rows):
+            where = "not to be trusted"  # below the table it is said why
         yield (case + other, seeds, f"{goal.reach:g}x", f"{goal.aim:g}x", got, where,
                AGAINST[goal.figure])
 

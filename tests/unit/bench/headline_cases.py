@@ -128,6 +128,14 @@ def the_table_has_all_seeds_of_a_case_in_a_row(scratch):
     assert "103 s" in text or "101 to 103" in text, text
 
 
+def what_was_disturbed_reaches_nothing(scratch):
+    write(scratch, "r20-seed1", row("r20", 1, fp32=90, noisy=["openvino fp32"]))
+    text = printed(scratch)
+    assert "not to be trusted" in text and "aim reached" in text.split("first result")[1], text
+    assert "aim reached" not in text.split("first result")[0], text
+    assert "NOISY, to be measured again: openvino fp32" in text, text
+
+
 def jobs_with_other_options_stand_by_themselves(scratch):
     name = table.name_of("r20", 1, "--budget 4m")
     assert name == "r20-seed1+budget-4m", name
@@ -183,6 +191,7 @@ TESTS = (
     the_last_budget_counts,
     figures_stand_where_they_are_owed,
     the_table_has_all_seeds_of_a_case_in_a_row,
+    what_was_disturbed_reaches_nothing,
     jobs_with_other_options_stand_by_themselves,
     every_case_names_what_there_is_to_compare,
     ablations_stand_beside_the_whole,

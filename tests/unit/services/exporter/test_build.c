@@ -312,6 +312,29 @@ static void a_trained_network_is_built_from_its_own_weights(void **state)
     assert_true(network->accuracies[0]->kl > 0);
 }
 
+static void choose_for(Hone__V1__Student *student, const char *layer, const char *precision)
+{
+    Hone__V1__LayerChoice *choice = message_new(&hone__v1__layer_choice__descriptor, NULL);
+    JOB_OK(message_set(&choice->layer, layer, err));
+    JOB_OK(message_set(&choice->precision, precision, err));
+    JOB_OK(message_append(&student->layers, &student->n_layers, choice, err));
+}
+
+static void layers_of_a_student_keep_the_precision_that_was_selected_with_it(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) Hone__V1__BuildTask *order = student_order();
+    choose_for(order->student, "5-8.", "fp32"); /* the whole of something that is gone */
+    choose_for(order->student, "conv", "fp32"); /* no layer of this name */
+    choose_for(order->student, "gemm9", "fp32");
+    JOB_OK(job_run(&job, exporter_build, order, err));
+    _cleanup_(message_freep) Hone__V1__BuildResult *result =
+        job_result(&job, &hone__v1__build_result__descriptor);
+    assert_int_equal(result->network->n_layers, 2);
+    assert_string_equal(result->network->layers[0]->precision, "int8");
+    assert_string_equal(result->network->layers[1]->precision, "fp32");
+}
+
 /* In few bits; then, as if it had learned on, as it is. */
 static void a_network_that_learned_quantized_stays_as_it_is(void **state)
 {
@@ -371,6 +394,7 @@ int main(void)
                                         begin_without_labels, end),
         TEST(a_layer_that_is_not_there_is_refused),
         TEST(a_trained_network_is_built_from_its_own_weights),
+        TEST(layers_of_a_student_keep_the_precision_that_was_selected_with_it),
         TEST(a_network_that_learned_quantized_stays_as_it_is),
         TEST(a_trained_network_of_no_student_is_refused),
         TEST(a_cancelled_task_stops),

@@ -141,6 +141,91 @@ static void every_type_has_a_price_anywhere(void **state)
     message_free(r);
 }
 
+/* ---- parts of networks ---- */
+
+static void begin_store(void)
+{
+    char url[128];
+    str_copy(job.folder, sizeof(job.folder), "/tmp/hone-price-XXXXXX");
+    assert_non_null(mkdtemp(job.folder));
+    snprintf(url, sizeof(url), "file://%s", job.folder);
+    JOB_OK(store_open(url, &job.store, err));
+}
+
+static void end_store(void)
+{
+    store_closep(&job.store);
+    JOB_OK(fs_remove_tree(job.folder, err));
+}
+
+/* The network's name in the store; weights by seed. */
+static void keep_network(const char *text, uint64_t seed, char ret[HASH_HEX_BYTES])
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    _cleanup_(freep) void *data = NULL;
+    const struct design_ends ends = {
+        .channels = 3, .height = 16, .width = 16, .outputs = 10, .seed = seed};
+    struct design design;
+    size_t bytes = 0;
+    JOB_OK(design_parse(text, arena, &design, err));
+    JOB_OK(design_build(&design, &ends, &g, err));
+    JOB_OK(onnx_write_bytes(g, &data, &bytes, err));
+    JOB_OK(store_put(job.store, data, bytes, ret, err));
+}
+
+/* The nodes of piece n of a design are named "n....". */
+static piece_message part(const char *name, char *network, const char *precision)
+{
+    piece_message p = HONE__V1__PRICE_TASK__PIECE__INIT;
+    p.text = (char *)name;
+    p.network = network;
+    p.precision = (char *)precision;
+    return p;
+}
+
+static void a_part_of_a_network_has_a_price_in_every_precision(void **state)
+{
+    struct on_redis *on = *state;
+    char network[HASH_HEX_BYTES], twin[HASH_HEX_BYTES], other[HASH_HEX_BYTES];
+    begin_store();
+    keep_network("conv:16 residual:16 residual:16 head", 1, network);
+    keep_network("conv:16 residual:16 residual:16 head", 2, twin);
+    keep_network("conv:16 residual:16 residual:24 head", 1, other);
+    piece_message some[] = {part("2", network, "fp32"), part("2", network, "int8"),
+                            part("3", network, "int8"), part("2", other, "int8"),
+                            part("2", twin, "int8")};
+    Hone__V1__PriceResult *r = prices(on, some, 5);
+    for (int i = 0; i < 5; i++)
+        assert_true(r->us[i] > 0);
+    assert_true(r->us[1] == r->us[4]); /* weights do not matter */
+    assert_int_equal(r->reused, 0);
+    message_free(r);
+    r = prices(on, some, 5);
+    assert_int_equal(r->reused, 5);
+    message_free(r);
+    end_store();
+}
+
+static void a_part_that_is_none_has_no_price(void **state)
+{
+    struct on_redis *on = *state;
+    char network[HASH_HEX_BYTES], missing[HASH_HEX_BYTES];
+    struct err err = {0};
+    begin_store();
+    keep_network("conv:16 residual:16 head", 1, network);
+    piece_message some[] = {part("9", network, "int8"), part("2", network, "int4"),
+                            part("2", network, "int8")};
+    Hone__V1__PriceResult *r = prices(on, some, 3);
+    assert_true(r->us[0] == 0 && r->us[1] == 0 && r->us[2] > 0);
+    message_free(r);
+    memset(missing, '0', sizeof(missing) - 1);
+    missing[sizeof(missing) - 1] = 0;
+    some[0].network = missing;
+    assert_int_equal(ask(on, some, 1, &err), -ERR_NOT_FOUND);
+    end_store();
+}
+
 /* As throughput asks for them: each thread carries its share of the samples. */
 static void batches_on_several_threads_have_prices_of_their_own(void **state)
 {
@@ -221,6 +306,8 @@ int main(void)
         cmocka_unit_test(prices_come_from_the_table_of_this_hardware),
         cmocka_unit_test(what_cannot_be_built_has_no_price),
         cmocka_unit_test(every_type_has_a_price_anywhere),
+        cmocka_unit_test(a_part_of_a_network_has_a_price_in_every_precision),
+        cmocka_unit_test(a_part_that_is_none_has_no_price),
         cmocka_unit_test(batches_on_several_threads_have_prices_of_their_own),
         cmocka_unit_test(a_cancelled_task_ends),
         cmocka_unit_test(keys_say_what_prices_depend_on),

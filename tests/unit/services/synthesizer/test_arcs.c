@@ -124,7 +124,7 @@ static void front_of_cost(struct fixture *f, bool by_size, struct arcs *arcs,
                           struct select_front *front)
 {
     struct err err = {0};
-    if (arcs_build(f->g, &f->profile, &f->scores, by_size, f->arena, arcs, &err) < 0)
+    if (arcs_build(f->g, &f->profile, &f->scores, NULL, by_size, f->arena, arcs, &err) < 0)
         fail_msg("%s", err.message);
     struct select_options options = {.k = 1, .max_score = -1};
     assert_int_equal(select_front(&arcs->problem, &options, f->arena, front, &err), 0);
@@ -220,10 +220,175 @@ static void a_layer_without_a_time_is_an_error_that_names_it(void **state)
     f.layer[2].us = unknown;
     struct arcs arcs;
     struct err err = {0};
-    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, false, f.arena, &arcs, &err),
+    assert_int_equal(arcs_build(f.g, &f.profile, &f.scores, NULL, false, f.arena, &arcs, &err),
                      -ERR_FAILED_PRECONDITION);
     assert_non_null(strstr(err.message, "layer c "));
     fixture_end(&f);
+}
+
+/* ---- alternatives ---- */
+
+static Hone__V1__Library__Arc alternative(const char *text, const char *from, const char *to,
+                                          double *us, double *kl)
+{
+    Hone__V1__Library__Arc a = HONE__V1__LIBRARY__ARC__INIT;
+    a.text = (char *)text;
+    a.from = (char *)from;
+    a.to = (char *)to;
+    a.network = (char *)(us ? "network" : "");
+    a.us = us;
+    a.n_us = us ? 2 : 0;
+    a.kl = kl;
+    a.n_kl = 2;
+    return a;
+}
+
+/* For the block of b and c: nothing at all; one layer, as fast as any; and one that is out. */
+struct with_library {
+    struct fixture f;
+    Hone__V1__Library library;
+    Hone__V1__Library__Arc arcs[3], *list[3];
+    struct arcs built;
+    struct select_front front;
+};
+
+static void with_library_make(struct with_library *w, int k, bool by_size)
+{
+    static double us[] = {9, 3.5}, kl[] = {0.005, 0.012}, nothing[] = {0.09, 0.09}, free[] = {1, 1};
+    fixture_make(&w->f);
+    hone__v1__library__init(&w->library);
+    w->arcs[0] = alternative("identity", "ra_out", "sum_out", NULL, nothing);
+    w->arcs[1] = alternative("conv", "ra_out", "sum_out", us, kl);
+    w->arcs[2] = alternative("free", "x", "ry_out", free, free);
+    w->arcs[1].parameters = 10;
+    w->arcs[2].out = (char *)"it is not faster";
+    for (int i = 0; i < 3; i++)
+        w->list[i] = &w->arcs[i];
+    w->library.precisions = precisions;
+    w->library.n_precisions = 2;
+    w->library.arcs = w->list;
+    w->library.n_arcs = 3;
+    struct err err = {0};
+    const struct select_options options = {.k = k, .max_score = -1};
+    if (arcs_build(w->f.g, &w->f.profile, &w->f.scores, &w->library, by_size, w->f.arena, &w->built,
+                   &err) < 0)
+        fail_msg("%s", err.message);
+    assert_int_equal(select_front(&w->built.problem, &options, w->f.arena, &w->front, &err), 0);
+}
+
+/* The alternative on the best path within the limit on the score; its cost. */
+static const struct arc_choice *best_within(struct with_library *w, double limit, double *cost)
+{
+    const struct arc_choice **found;
+    int best;
+    assert_int_equal(select_best(&w->front, limit, 1, &best), 1);
+    const struct select_path *path = &w->front.paths[best];
+    const int n = arcs_path_alternatives(&w->built, path, w->f.arena, &found, NULL);
+    assert_in_range(n, 0, 1);
+    *cost = path->cost;
+    return n ? found[0] : NULL;
+}
+
+static void alternatives_compete_with_what_they_replace_in_every_precision(void **state)
+{
+    (void)state;
+    struct with_library w = {0};
+    double cost;
+    with_library_make(&w, 1, false);
+    assert_null(best_within(&w, 0, &cost)); /* nothing may be lost */
+    assert_true(fabs(cost - 30) < 1e-9);
+    const struct arc_choice *a = best_within(&w, 0.005, &cost); /* in fp32 */
+    assert_ptr_equal(a->instead, &w.arcs[1]);
+    assert_string_equal(a->precision, "fp32");
+    assert_true(fabs(cost - (10 + 9)) < 1e-9);
+    a = best_within(&w, 0.022, &cost); /* all in int8: input to 8 bits, the answer back */
+    assert_string_equal(a->precision, "int8");
+    assert_true(fabs(cost - (4 + 3.5 + 1 + 1)) < 1e-9);
+    a = best_within(&w, 0.2, &cost); /* nothing in its place: 8 bits go through */
+    assert_ptr_equal(a->instead, &w.arcs[0]);
+    assert_true(fabs(cost - (4 + 1 + 1)) < 1e-9);
+    fixture_end(&w.f);
+}
+
+/* Where bytes count, those of its parameters. */
+static void alternatives_have_bytes(void **state)
+{
+    (void)state;
+    struct with_library w = {0};
+    double bytes;
+    with_library_make(&w, 1, true);
+    best_within(&w, 0, &bytes);
+    assert_true(fabs(bytes - 3 * 3.4 * 4 * 4 * 9) < 1e-6);
+    const struct arc_choice *a = best_within(&w, 0.005, &bytes); /* in fp32: 10 parameters */
+    assert_ptr_equal(a->instead, &w.arcs[1]);
+    assert_true(fabs(bytes - (3.4 * 4 * 4 * 9 + 3.4 * 10)) < 1e-6);
+    fixture_end(&w.f);
+}
+
+static void a_path_names_the_layers_that_it_keeps(void **state)
+{
+    (void)state;
+    struct with_library w = {0};
+    with_library_make(&w, 4, false);
+    for (int i = 0; i < w.front.n_paths; i++) {
+        const struct arc_choice **found;
+        struct arc_choice kept;
+        const int n = arcs_path_alternatives(&w.built, &w.front.paths[i], w.f.arena, &found, NULL);
+        assert_int_equal(arcs_path_choice(&w.built, &w.front.paths[i], w.f.arena, &kept, NULL), 0);
+        assert_int_equal(kept.n, n ? 1 : 3);
+        assert_string_equal(kept.layers[0], "a");
+    }
+    fixture_end(&w.f);
+}
+
+/* Every path of the problem, one by one. */
+struct every {
+    const struct select_problem *problem;
+    const struct select_front *front;
+    int n, k;
+    struct {
+        double cost, score;
+    } paths[20000];
+};
+
+static void walk(struct every *e, int node, double cost, double score)
+{
+    if (node == e->problem->sink) {
+        assert_true(e->n < 20000);
+        e->paths[e->n].cost = cost;
+        e->paths[e->n++].score = score;
+        return;
+    }
+    for (int i = 0; i < e->problem->n_arcs; i++)
+        if (e->problem->arcs[i].from == node)
+            walk(e, e->problem->arcs[i].to, cost + e->problem->arcs[i].cost,
+                 score + e->problem->arcs[i].score);
+}
+
+static double cheapest(const struct every *e, double limit)
+{
+    double best = INFINITY;
+    for (int i = 0; i < e->n; i++)
+        if (e->paths[i].score <= limit)
+            best = fmin(best, e->paths[i].cost);
+    return best;
+}
+
+static void structure_and_precision_are_selected_together_as_by_brute_force(void **state)
+{
+    (void)state;
+    static struct every every;
+    struct with_library w = {0};
+    with_library_make(&w, 3, false);
+    every.problem = &w.built.problem;
+    walk(&every, w.built.problem.source, 0, 0);
+    assert_true(w.front.exact && every.n > 10);
+    for (double limit = 0; limit < 0.2; limit += 0.001) {
+        double cost;
+        best_within(&w, limit, &cost);
+        assert_true(fabs(cost - cheapest(&every, limit)) < 1e-9);
+    }
+    fixture_end(&w.f);
 }
 
 /* Of every mix of fp32, int8 and int4: the fewest bytes within the limit. */
@@ -278,7 +443,8 @@ static void the_distance_of_two_choices_counts_layers_that_differ(void **state)
     (void)state;
     const char *layers[] = {"a", "b", "c"};
     const char *p[] = {"int8", "int8", "fp32"}, *q[] = {"int8", "fp32", "int8"};
-    struct arc_choice a = {3, layers, p}, b = {3, layers, q};
+    struct arc_choice a = {.n = 3, .layers = layers, .precisions = p};
+    struct arc_choice b = {.n = 3, .layers = layers, .precisions = q};
     assert_int_equal(arcs_distance(&a, &b), 2);
     assert_int_equal(arcs_distance(&a, &a), 0);
 }
@@ -291,6 +457,10 @@ int main(void)
         cmocka_unit_test(a_limit_picks_the_layers_that_fit_and_pays_for_the_conversions_between),
         cmocka_unit_test(a_layer_that_cannot_run_in_int8_is_never_chosen_for_it),
         cmocka_unit_test(a_layer_without_a_time_is_an_error_that_names_it),
+        cmocka_unit_test(alternatives_compete_with_what_they_replace_in_every_precision),
+        cmocka_unit_test(alternatives_have_bytes),
+        cmocka_unit_test(a_path_names_the_layers_that_it_keeps),
+        cmocka_unit_test(structure_and_precision_are_selected_together_as_by_brute_force),
         cmocka_unit_test(where_small_is_wanted_bytes_are_the_cost_and_bits_the_choice),
         cmocka_unit_test(the_distance_of_two_choices_counts_layers_that_differ),
     };

@@ -166,6 +166,43 @@ static void draws_are_as_likely_as_predictions_say(void **state)
     assert_true(fabs(hypot(deviation, own) - p.deviation) < 0.01);
 }
 
+/* What students may reach together: each as its prediction says, and those that are alike reach
+ * more or less together. */
+static void samples_go_together_as_students_do(void **state)
+{
+    (void)state;
+    enum { DRAWS = 4000, POINTS = 3 };
+    struct predict_run runs[MOST];
+    double traits[POINTS][PREDICT_TRAITS], sum[POINTS] = {0}, product[POINTS][POINTS] = {{0}};
+    struct predictor model;
+    struct rng rng;
+    struct err err = {0};
+    learn(runs, many_runs(runs, 0.03), &model);
+    const struct predict_point points[POINTS] = {
+        {traits[0], 5, 80 * EPOCH}, {traits[1], 9, 80 * EPOCH}, {traits[2], 1, 20 * EPOCH}};
+    for (int i = 0; i < POINTS; i++) /* which are those of the runs */
+        traits_of(-(points[i].student % 4), -(points[i].student % 4), traits[i]);
+    rng_seed(&rng, 2);
+    for (int draw = 0; draw < DRAWS; draw++) {
+        double y[POINTS];
+        assert_int_equal(predict_sample(&model, &rng, points, POINTS, y, &err), 0);
+        for (int i = 0; i < POINTS; i++) {
+            sum[i] += y[i] / DRAWS;
+            for (int k = 0; k < POINTS; k++)
+                product[i][k] += y[i] * y[k] / DRAWS;
+        }
+    }
+    for (int i = 0; i < POINTS; i++) {
+        const struct predicted p =
+            predict_at(&model, traits[i], points[i].student, points[i].samples);
+        assert_true(fabs(sum[i] - p.log_error) < 0.005);
+        assert_true(fabs(sqrt(product[i][i] - sum[i] * sum[i]) - p.deviation) < 0.005);
+    }
+    const double alike = product[0][1] - sum[0] * sum[1], own = product[0][0] - sum[0] * sum[0];
+    assert_true(alike > 0);
+    assert_true(alike < own);
+}
+
 static void the_same_seed_draws_the_same(void **state)
 {
     (void)state;
@@ -179,7 +216,7 @@ static void the_same_seed_draws_the_same(void **state)
         rng_seed(&rng, 5);
         assert_int_equal(predict_draw(&model, &rng, i ? &b : &a, &err), 0);
     }
-    for (int i = 0; i <= PREDICT_TRAITS; i++)
+    for (int i = 0; i < PREDICT_WEIGHTS; i++)
         assert_true(a.of[i] == b.of[i]);
 }
 
@@ -201,6 +238,7 @@ int main(void)
         TEST(what_was_seen_is_believed),
         TEST(others_runs_tell_what_newcomers_will_reach),
         TEST(draws_are_as_likely_as_predictions_say),
+        TEST(samples_go_together_as_students_do),
         TEST(the_same_seed_draws_the_same),
         TEST(what_is_no_number_is_an_error),
     };

@@ -304,22 +304,42 @@ static void fewer_go_on_from_rung_to_rung(void **state)
 {
     (void)state;
     static const struct {
-        uint32_t rung;
         int students, go_on;
-    } cases[] = {{1, 8, 3}, {1, 7, 2}, {1, 4, 2}, {1, 3, 1}};
+    } cases[] = {{8, 3}, {7, 2}, {4, 2}, {3, 1}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        _cleanup_(message_freep) job_state *s = race(cases[i].rung);
-        int who[4] = {0};
+        _cleanup_(message_freep) job_state *s = race(1);
         for (int k = 0; k < cases[i].students; k++) {
-            add(s, 50, cases[i].rung - 1, 0.8);
+            add(s, 50, 0, 0.8);
             learned("net", 0.91 - 0.005 * k);
-            if (k < cases[i].go_on)
-                who[k] = k + 1;
         }
         enrolled_last(s);
-        _cleanup_(message_freep) job_state *after = next_rung(s, who);
+        STAGE_OK(run(s, err));
+        _cleanup_(message_freep) job_state *after =
+            stage_handed_on(&stage, "synthesizer", "promote");
+        assert_int_equal(stage.out.n_tasks, cases[i].go_on);
+        assert_string_equal(after->students[0]->out, ""); /* all cost as much: the best does */
+        assert_string_equal(after->students[cases[i].students - 1]->out,
+                            "after rung 2 others promise more");
         stage_forget(&stage);
     }
+}
+
+/* Those that went on learned less than was expected of them: who was given up for them comes back,
+ * but nobody whose training failed. */
+static void who_was_given_up_comes_back_where_others_disappoint(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = race(2);
+    add_out(s, 40, 1, 0.90, "after rung 1 others promise more");
+    add_out(s, 40, 1, 0.92, "out of memory");
+    s->students[1]->failed = true;
+    add(s, 10, 1, 0.80);
+    add(s, 12, 1, 0.81);
+    learned("no better", 0.805);
+    learned("hardly better", 0.815);
+    _cleanup_(message_freep) job_state *after = next_rung(s, WHO(1));
+    assert_string_equal(after->students[1]->out, "out of memory");
+    assert_int_equal(after->students[0]->rung, 3);
 }
 
 /* Of those that may keep the limit the fastest. */
@@ -333,7 +353,12 @@ static void what_counts_is_the_chance_times_the_speed(void **state)
         learned("net", 0.9);
     learned("hopeless", 0.4);
     enrolled_last(s);
-    _cleanup_(message_freep) job_state *after = next_rung(s, WHO(5, 6, 7));
+    STAGE_OK(run(s, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    assert_int_equal(stage.out.n_tasks, 3);
+    assert_string_equal(after->students[6]->out, "");
+    assert_string_not_equal(after->students[0]->out, "");
+    assert_string_not_equal(after->students[7]->out, "");
     assert_non_null(strstr(stage_event(&stage, "student"), "\"name\":\"student-7\""));
     assert_non_null(strstr(stage_event(&stage, "student"), "\"goes_on\":true"));
     for (int i = 0; i < 8; i++)
@@ -524,6 +549,7 @@ int main(void)
         TEST(results_of_others_are_an_error),
         TEST(the_speed_of_training_is_remembered),
         TEST(fewer_go_on_from_rung_to_rung),
+        TEST(who_was_given_up_comes_back_where_others_disappoint),
         TEST(what_counts_is_the_chance_times_the_speed),
         TEST(who_is_slower_than_a_final_is_worth_nothing),
         TEST(the_next_rung_has_its_share_of_the_time),

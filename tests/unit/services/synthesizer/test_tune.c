@@ -1,6 +1,7 @@
 /* The stages "tune" and "tuned": what has few bits learns on in them. */
 #include "tests/support/stage_design.h"
 
+#include "services/synthesizer/race.h"
 #include "services/synthesizer/students.h"
 #include "services/synthesizer/synthesizer.h"
 
@@ -131,6 +132,31 @@ static void without_time_or_anything_in_few_bits_all_are_measured(void **state)
     }
 }
 
+/* Before a race the first result is due; after it there is time to learn on. */
+static void the_best_are_built_in_four_and_five_bits(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 2; before++) {
+        Hone__V1__StageTask task = HONE__V1__STAGE_TASK__INIT;
+        task.state = small_job();
+        add_student(task.state, "conv:8 head", 5);
+        task.state->students[0]->accuracies[0] = 0.95;
+        STAGE_OK(before ? race_resume(&stage.out, &task, err)
+                        : race_finish(&stage.out, &task, err));
+        message_free(stage_handed_on(&stage, "synthesizer", before ? "assemble" : "tune"));
+        assert_int_equal(stage.out.n_tasks, 2);
+        for (int i = 0; i < 2; i++) {
+            _cleanup_(message_freep) Hone__V1__BuildTask *build =
+                stage_payload(stage_follow(&stage, "build", i), &hone__v1__build_task__descriptor);
+            assert_int_equal(build->weight_bits, 4 + i);
+            assert_string_equal(build->name, i ? "student-1-int5" : "student-1-int4");
+            assert_true(build->all_int8);
+        }
+        stage_forget(&stage);
+        message_free(task.state);
+    }
+}
+
 /* What "tune" has handed on. */
 static job_state *tuning_job(void)
 {
@@ -182,6 +208,7 @@ int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
     const struct CMUnitTest tests[] = {
+        TEST(the_best_are_built_in_four_and_five_bits),
         TEST(the_fewest_bits_learn_on),
         TEST(who_has_no_time_left_is_left_as_it_is),
         TEST(without_time_or_anything_in_few_bits_all_are_measured),
