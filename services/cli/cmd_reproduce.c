@@ -135,8 +135,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
         {.name = "retrain",
          .kind = CLI_FLAG,
          .to = &q.retrain,
-         .help = "also train every student again, with as many threads as then, and compare the "
-                 "weights"},
+         .help = "also train every student again, on as many threads, and compare weights"},
         {.name = "student",
          .value = "NAME",
          .kind = CLI_TEXT,
@@ -165,12 +164,15 @@ static int run(const struct cli_command *self, int argc, char **argv)
     struct err err = {0};
     _cleanup_(control_release) struct control control = {0};
     _cleanup_(freep) char *json = NULL;
-    if (check_all(&r, &q, &err) < 0 || make_control(&r, &q, &control, &json, &err) < 0)
+    if (check_all(&r, &q, &err) < 0)
         return cli_fail(&err);
-    if (q.json && print_json(&r, json) != CLI_OK)
-        return CLI_FAILED;
     if (!q.json)
         print_text(&r);
+    const int made = make_control(&r, &q, &control, &json, &err);
+    if (q.json && print_json(&r, json) != CLI_OK)
+        return CLI_FAILED;
+    if (made < 0) /* what was found has been said */
+        return cli_fail(&err);
     if (!q.json && q.control)
         control_print(&control);
     return r.findings.count[DIFFERS] ? CLI_DIFFERS : CLI_OK;

@@ -232,6 +232,6 @@ void cli_print_help(const struct cli_command *command, const struct cli_option *
     printf("  %-22s  %s\n", "-h, --help", "this text");
     if (command->examples)
         printf("\nexamples:\n%s", command->examples);
-    printf("\nexit codes: 0 done, 1 failed, 2 wrong usage, 3 no faster network within the limit, "
+    printf("\nexit codes: 0 done, 1 failed, 2 wrong usage, 3 no faster network within the limit,\n"
            "4 not reproduced, 130 interrupted\n");
 }

@@ -22,6 +22,8 @@
 #define CLOSE_SAMPLES 2 /* in any case */
 #define CLOSE_KL 0.05   /* of it */
 
+#define OF_BLOCKS "it is made of the original's blocks and of what was learned for others"
+
 void reproduce_release(struct reproduce *r)
 {
     for (int i = 0; i < r->n; i++) {
@@ -228,6 +230,13 @@ int reproduce_open(struct reproduce *r, const struct reproduce_request *q, struc
 
 /* ---- costs ---- */
 
+bool reproduce_is_design(const char *text)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design design;
+    return arena && design_parse(text, arena, &design, NULL) >= 0;
+}
+
 /* Of a network of another architecture in float, as it learned and was built; else the original's.
  */
 static int float_cost(const struct reproduce *r, const char *design, struct cost *ret,
@@ -254,15 +263,19 @@ static int float_cost(const struct reproduce *r, const char *design, struct cost
 
 static int network_costs(struct reproduce *r, const struct reproduced *network, struct err *err)
 {
-    struct cost cost;
+    struct cost cost = {0};
     yyjson_val *e = network->entry;
-    int rc = float_cost(r, manifest_text(e, "design"), &cost, err);
+    const char *design = manifest_text(e, "design");
+    const bool known = !*design || reproduce_is_design(design);
+    int rc = known ? float_cost(r, design, &cost, err) : 0;
     if (rc == 0 && network != r->networks)
         rc = findings_number(&r->findings, network->name, "bytes", manifest_number(e, "bytes"),
                              (double)network->bytes, 0, 0, err);
     if (rc == 0)
         rc = findings_number(&r->findings, network->name, "macs", manifest_number(e, "macs"),
                              (double)graph_cost(network->g).macs, 0, 0, err);
+    if (rc == 0 && !known)
+        return findings_leave(&r->findings, network->name, "parameters", OF_BLOCKS, err);
     return rc < 0 ? rc
                   : findings_number(&r->findings, network->name, "parameters",
                                     manifest_number(e, "parameters"), (double)cost.parameters, 0, 0,
@@ -273,8 +286,11 @@ static int student_costs(struct reproduce *r, yyjson_val *student, struct err *e
 {
     struct cost cost;
     _cleanup_(freep) char *name = str_printf("%s, its design", manifest_text(student, "name"));
-    int rc = name ? float_cost(r, manifest_text(student, "design"), &cost, err)
-                  : err_oom(err, "a student");
+    if (!name)
+        return err_oom(err, "a student");
+    if (!reproduce_is_design(manifest_text(student, "design")))
+        return findings_leave(&r->findings, name, "macs, parameters", OF_BLOCKS, err);
+    int rc = float_cost(r, manifest_text(student, "design"), &cost, err);
     if (rc == 0)
         rc = findings_number(&r->findings, name, "macs", manifest_number(student, "macs"),
                              (double)cost.macs, 0, 0, err);

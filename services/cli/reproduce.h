@@ -40,6 +40,9 @@ void reproduce_release(struct reproduce *r); /* for _cleanup_ */
 
 /* The manifest, the original, the data, the networks; what their hashes say. */
 int reproduce_open(struct reproduce *r, const struct reproduce_request *q, struct err *err);
+/* Whether the text is a design (shared/design), and so all of a network but its weights; else it
+ * says which of the original's blocks others stand for. */
+bool reproduce_is_design(const char *text);
 /* Bytes, products and parameters. */
 int reproduce_costs(struct reproduce *r, struct err *err);
 /* Every accuracy on the test part and on the search part, with the drop and its bound. */

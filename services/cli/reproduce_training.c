@@ -318,9 +318,11 @@ static int train_student(struct retraining *t, yyjson_val *student, struct err *
     const char *first = manifest_text(yyjson_arr_get_first(rungs), "from_sha256");
     char hash[HASH_HEX_BYTES];
     _cleanup_(freep) char *subject = str_printf("%s, its design", manifest_text(student, "name"));
-    int rc = subject ? remember_design(t, manifest_text(student, "design"), hash, err)
-                     : err_oom(err, "a student");
-    if (rc == 0 && *first)
+    if (!subject)
+        return err_oom(err, "a student");
+    const bool designed = reproduce_is_design(manifest_text(student, "design"));
+    int rc = designed ? remember_design(t, manifest_text(student, "design"), hash, err) : 0;
+    if (rc == 0 && designed && *first)
         rc = add_hash(t, subject, "first weights, sha256", first, hash, err);
     yyjson_arr_foreach(rungs, i, n, rung)
     {

@@ -4,17 +4,19 @@
 
 #define LEAST_REFERENCE 0.01 /* originals that make no errors, as by agreement with themselves */
 
-/* A student of no known design is one without any trait but its costs. */
+/* A student that is no design of pieces has no other traits than its costs; one that inherits is of
+ * a kind of its own. */
 static int traits_of(const job_student *student, struct cost original, struct arena *arena,
                      double ret[PREDICT_TRAITS])
 {
     const struct cost cost = {.macs = (int64_t)student->macs,
                               .parameters = (int64_t)student->parameters};
-    struct design design;
+    struct design design = {0};
     struct err ignored = {0};
-    int rc = design_parse(student->design, arena, &design, &ignored);
-    if (rc < 0 || design.n == 0)
-        return rc;
+    if (student->inherits)
+        ret[PREDICT_INHERITS] = 1;
+    else if (design_parse(student->design, arena, &design, &ignored) == -ERR_RESOURCE_EXHAUSTED)
+        return -ERR_RESOURCE_EXHAUSTED;
     space_traits(&design, cost, original, ret);
     return 0;
 }
@@ -64,8 +66,7 @@ int forecast_make(const job_state *state, struct arena *arena, struct forecast *
     if (!runs || !ret->traits)
         return err_oom(err, "predictions");
     for (size_t i = 0; i < state->n_students; i++) {
-        int rc = traits_of(state->students[i], ret->original, arena, ret->traits[i]);
-        if (rc == -ERR_RESOURCE_EXHAUSTED)
+        if (traits_of(state->students[i], ret->original, arena, ret->traits[i]) < 0)
             return err_oom(err, "predictions");
         n += add_runs(ret, state, i, runs + n);
     }

@@ -8,12 +8,13 @@
 #define PACE 0.15   /* of its own way from the first epochs to the last */
 #define NOISE 0.02  /* of a run: the seed */
 
-enum { SAMPLES = PREDICT_TRAITS, DEEP_SAMPLES };
+enum { SAMPLES = PREDICT_TRAITS, DEEP_SAMPLES, HEIRS_SAMPLES };
 
 /* What is believed beforehand of each trait's weight. Where it comes from: ResNet-20, -32, -44 and
  * -56 on CIFAR-10 (8.3 to 6.6 % with 41 to 126 M products, parameters in proportion), and 14
  * students of ResNet-56 with 4 to 98 M products after 4 to 6 epochs, three of them after 27: those
- * that pool and those of few pieces learn fast, deep ones slowly at first. */
+ * that pool and those of few pieces learn fast, deep ones slowly at first. Those that inherit are
+ * a guess. */
 static const struct {
     double mean, deviation;
 } prior[WEIGHTS] = {
@@ -22,7 +23,8 @@ static const struct {
     [PREDICT_RESIDUAL] = {0.05, 0.1},     [PREDICT_SEPARABLE] = {0.05, 0.12},
     [PREDICT_POOL] = {-0.25, 0.2},        [PREDICT_STEM] = {0.08, 0.08},
     [PREDICT_PATCH] = {-0.03, 0.08},      [SAMPLES] = {0.5, 0.15},
-    [DEEP_SAMPLES] = {0.2, 0.15},
+    [DEEP_SAMPLES] = {0.2, 0.15},         [PREDICT_INHERITS] = {0, 0.3},
+    [HEIRS_SAMPLES] = {-0.35, 0.15},
 };
 
 static double way_to_go(double samples)
@@ -32,9 +34,8 @@ static double way_to_go(double samples)
 
 static double feature(const double traits[PREDICT_TRAITS], double samples, int i)
 {
-    if (i < PREDICT_TRAITS)
-        return traits[i];
-    return way_to_go(samples) * (i == SAMPLES ? 1 : traits[PREDICT_DEPTH]);
+    static const int with[] = {PREDICT_LEVEL, PREDICT_DEPTH, PREDICT_INHERITS};
+    return i < PREDICT_TRAITS ? traits[i] : way_to_go(samples) * traits[with[i - SAMPLES]];
 }
 
 static double believed(const double traits[PREDICT_TRAITS], double samples)

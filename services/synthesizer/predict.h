@@ -14,7 +14,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/rng.h"
 
-#define PREDICT_TRAITS 9
+#define PREDICT_TRAITS 10
 #define PREDICT_HALF 500e3 /* samples seen, with augmentation: ten epochs of CIFAR-10 */
 #define PREDICT_NOBODY (-1)
 
@@ -29,6 +29,7 @@ enum predict_trait {
     PREDICT_POOL,      /* share */
     PREDICT_STEM,      /* log2 of the first piece's stride */
     PREDICT_PATCH,     /* 1: it begins with patches */
+    PREDICT_INHERITS,  /* 1: it begins with weights of the original's, and knows much already */
 };
 
 /* What one of them reached once. */
@@ -63,9 +64,10 @@ struct predicted predict_at(const struct predictor *model, const double traits[P
 
 /* One of the ways in which traits and samples may bring about errors, by how likely it is: for
  * Thompson sampling. What is particular to single students is left out. */
-#define PREDICT_WEIGHTS (PREDICT_TRAITS + 2)
+#define PREDICT_WEIGHTS (PREDICT_TRAITS + 3)
 struct predict_weights {
-    double of[PREDICT_WEIGHTS]; /* the last two: of the samples seen, and of those for deep ones */
+    double of[PREDICT_WEIGHTS]; /* the last three: of the samples seen, and of those for deep ones
+                                   and for heirs */
 };
 int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
                  struct err *err);

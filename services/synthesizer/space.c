@@ -158,10 +158,12 @@ void space_traits(const struct design *design, struct cost cost, struct cost ori
         separable += strcmp(type, "separable") == 0;
         pool += design->pieces[i].pool && !design_is_head(&design->pieces[i]);
     }
-    const struct piece *first = &design->pieces[0];
     ret[PREDICT_LEVEL] = 1;
     ret[PREDICT_MACS] = log2_share(cost.macs, original.macs);
     ret[PREDICT_PARAMETERS] = log2_share(cost.parameters, original.parameters);
+    if (design->n == 0)
+        return;
+    const struct piece *first = &design->pieces[0];
     ret[PREDICT_DEPTH] = log2(design->n / 8.0);
     ret[PREDICT_RESIDUAL] = (double)residual / design->n;
     ret[PREDICT_SEPARABLE] = (double)separable / design->n;

@@ -33,7 +33,8 @@ struct space {
     struct space_student *students;
 };
 
-/* What is known of a network of pieces before any training (predict.h), beside its original. */
+/* What is known of a network of pieces before any training (predict.h), beside its original; of one
+ * that is no design (no pieces) its costs. Traits that are not told from pieces stay. */
 void space_traits(const struct design *design, struct cost cost, struct cost original,
                   double ret[PREDICT_TRAITS]);
 

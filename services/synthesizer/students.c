@@ -16,7 +16,7 @@
 #define LEAST_BATCH 16
 #define EPOCH_STEPS 100     /* of little data: an epoch has as many, by smaller batches */
 #define USUAL_RATE 0.2      /* of that batch */
-#define INHERITED_RATE 0.05 /* of weights that fit already */
+#define INHERITED_RATE 0.02 /* of weights that fit already */
 #define LOOKAHEAD 5
 #define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0

@@ -47,7 +47,7 @@ static bool list_has(const char *list, const char *what)
 
 bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what)
 {
-    return !*spec->space || list_has(spec->space, what);
+    return list_has(*spec->space ? spec->space : SPEC_USUAL_SPACE, what);
 }
 
 bool spec_without(const Hone__V1__JobSpec *spec, const char *what)

@@ -20,7 +20,9 @@ const Hone__V1__Accuracy *state_accuracy(const job_network *network, const char 
 int state_add_timing(job_network *network, const Hone__V1__Timing *timing, struct err *err);
 /* Adds a clone of the accuracy. */
 int state_add_accuracy(job_network *network, const Hone__V1__Accuracy *accuracy, struct err *err);
-/* Whether a job may change this: "precision", "students", "blocks". */
+/* Whether a job may change this: "precision", "students", "blocks". Who says nothing means the
+ * first two: what blocks earn beside students has not been measured. */
+#define SPEC_USUAL_SPACE "precision,students"
 bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what);
 /* Whether it leaves this out, for ablations: "teacher", "cache", "race". */
 bool spec_without(const Hone__V1__JobSpec *spec, const char *what);

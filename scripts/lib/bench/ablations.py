@@ -16,7 +16,9 @@ VARIANTS = {
     "no-teacher": ("--without teacher", "students learn from labels alone"),
     "no-cache": ("--without cache", "the original answers anew in every epoch of each student"),
     "random": ("--without race", "students drawn at random share the time"),
-    "no-students": ("--space precision", "the original's architecture only"),
+    "no-students": ("--space precision,blocks", "blocks and stages are replaced, nothing else"),
+    "no-blocks": ("--space precision,students", "students only"),
+    "precision": ("--space precision", "the original's architecture only"),
 }
 SEEDS = {"all": (1, 2, 3)}  # the spread of the others is taken to be the same
 

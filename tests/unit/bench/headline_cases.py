@@ -171,7 +171,7 @@ def ablations_stand_beside_the_whole(scratch):
     for seed, speedup in ((1, 8), (2, 10), (3, 9)):
         write(scratch, f"all-seed{seed}", ablated("all", seed, speedup, (0.91, 0.915)))
     write(scratch, "random-seed1", ablated("random", 1, 6, (0.88,)))
-    write(scratch, "no-students-seed1", ablated("no-students", 1, 2, ()))
+    write(scratch, "precision-seed1", ablated("precision", 1, 2, ()))
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         ablations.show(scratch.folder)
@@ -179,7 +179,7 @@ def ablations_stand_beside_the_whole(scratch):
     assert "all 1 2 3 9.00x (8.00 to 10.00)" in lines[4], lines
     assert "91.50 % (91.50 to 91.50)" in lines[4], lines
     assert lines[5].startswith("random 1 6.00x 92.00 % 0.95 1 88.00 %"), lines
-    assert lines[6].startswith("no-students 1 2.00x 92.00 % 0.95 0 -"), lines
+    assert lines[6].startswith("precision 1 2.00x 92.00 % 0.95 0 -"), lines
 
 
 TESTS = (

@@ -96,11 +96,12 @@ static void what_nobody_scored_may_lose_all(void **state)
     assert_true(state_proved(&k->original));
 }
 
-static void a_space_is_a_list_of_words_and_none_is_all(void **state)
+static void a_space_is_a_list_of_words_and_none_is_all_but_blocks(void **state)
 {
     (void)state;
     Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
-    assert_true(spec_space_has(&spec, "students"));
+    assert_true(spec_space_has(&spec, "students") && spec_space_has(&spec, "precision"));
+    assert_false(spec_space_has(&spec, "blocks"));
     spec.space = (char *)"precision";
     assert_true(spec_space_has(&spec, "precision"));
     assert_false(spec_space_has(&spec, "students"));
@@ -117,7 +118,7 @@ int main(void)
         cmocka_unit_test(trained_networks_are_set_against_the_originals_value_on_the_test_part),
         cmocka_unit_test(without_labels_trained_networks_are_paired_too),
         cmocka_unit_test(what_nobody_scored_may_lose_all),
-        cmocka_unit_test(a_space_is_a_list_of_words_and_none_is_all),
+        cmocka_unit_test(a_space_is_a_list_of_words_and_none_is_all_but_blocks),
     };
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }

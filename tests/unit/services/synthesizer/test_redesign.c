@@ -525,12 +525,12 @@ static void little_time_is_for_few_students(void **state)
     _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
     struct space space = space_of(s, &stage_pictures, arena);
     s->reserve_s = 30;
-    stage_rate(&stage, "2e7");
+    stage_rate(&stage, "1e7");
     price(&space, 20);
     STAGE_OK(run(synthesizer_enroll, s, err));
     _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
     assert_int_equal(after->n_students, 1);
-    shares(after, 3000 - 30, 2e7);
+    shares(after, 3000 - 30, 1e7);
 }
 
 /* The first follow-up of a job with these; the caller's. */
