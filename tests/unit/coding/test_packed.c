@@ -45,7 +45,10 @@ static size_t there_and_back(const void *data, size_t n)
 
 /* ---- networks ---- */
 
-enum { OUT = 32, IN = 24, AREA = 9, WEIGHTS = OUT * IN * AREA };
+#define OUT 32
+#define IN 24
+#define AREA 9
+#define WEIGHTS (OUT * IN * AREA)
 
 struct layer {
     int8_t weights[WEIGHTS];
