@@ -148,7 +148,7 @@ double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
-    return original_error(state) + state->spec->max_drop / 100 -
+    return original_error(state) + state->spec->max_drop / 100 - state_optimism(state) -
            goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
 }
 

@@ -27,7 +27,8 @@ double race_cost(const job_state *state, const job_student *student);
 double race_best_cost(const job_state *state);
 double race_original_cost(const job_state *state);
 /* The error on samples that were not learned from which the limit on the drop allows: the
- * original's on the test part, and the limit less what the bound on the drop will add. */
+ * original's on the test part, and the limit less what the bound on the drop will add and less
+ * state_optimism: so it is held against errors on the search part. */
 double race_error_limit(const job_state *state);
 /* The error on such samples that is expected of the final within the limits that loses least; 1
  * where there is none. */

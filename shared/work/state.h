@@ -27,13 +27,19 @@ bool spec_space_has(const Hone__V1__JobSpec *spec, const char *what);
 /* Whether it leaves this out, for ablations: "teacher", "cache", "race". */
 bool spec_without(const Hone__V1__JobSpec *spec, const char *what);
 
+/* By how much the accuracy on the search part of those who learned from the original is above what
+ * they will have on the test part, as a fraction: the original usually learned the search part by
+ * heart, and hands some of that on with its answers about the training part. A share of how much
+ * better it is there itself. */
+double state_optimism(const job_state *state);
+
 /* What the network is expected to lose on the test part, in points, before that is opened; the
  * upper end of the one-sided 95 % interval is in ret_upper95. INFINITY where nothing is known.
  *
  * A network of the original's architecture is compared with it sample by sample on the search part.
  * One that was trained (it has a design) never saw the search part, on which the original usually
- * learned: where there are labels, its value there is set against the original's on the test part,
- * as two independent proportions (normal approximation). */
+ * learned: where there are labels, its value there, less state_optimism, is set against the
+ * original's on the test part, as two independent proportions (normal approximation). */
 double state_expected_drop(const job_state *state, const job_network *network, double *ret_upper95);
 /* Whether it was scored on the test part. */
 bool state_proved(const job_network *network);

@@ -33,6 +33,7 @@ static int end(void **state)
 static job_state *race(uint32_t rung)
 {
     job_state *s = stage_redesigned(&stage);
+    s->baseline->accuracies[0]->value = 0.92; /* it learned nothing by heart */
     s->reserve_s = 30;
     s->rung = rung;
     s->enrolments = 1;
