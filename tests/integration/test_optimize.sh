@@ -110,15 +110,15 @@ check "throughput is measured on all processors" bash -c '
     "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --objective throughput \
         --space precision --json >/dev/null' - "$hone" "$demo" "$work/throughput"
 check "in batches of 64, as images a second" json "$work/throughput/result.json" \
-    'all(x["threads"] == len(__import__("os").sched_getaffinity(0)) and x["batch"] == 64 and
+    '(all(x["threads"] == len(__import__("os").sched_getaffinity(0)) and x["batch"] == 64 and
          abs(x["images_per_s"] * x["p50_us"] / 64e6 - 1) < 0.01 for x in r["results"]) and
-     "images/s instead of" in r["verdict"]'
+     "images/s instead of" in r["verdict"])'
 check "a limit on time asks for what loses least within it" bash -c '
     "$1" optimize "$2/model.onnx" --data "$2/data" --out "$3" --max-latency 1s --max-bytes 1M \
         --space precision --json >/dev/null || test $? = 3' - "$hone" "$demo" "$work/within"
 check "and the drop has no limit of its own" json "$work/within/result.json" \
-    'r["limit"]["max_us"] == 1e6 and r["limit"]["max_bytes"] == 2**20 and
-     r["limit"]["max_drop_points"] is None'
+    '(r["limit"]["max_us"] == 1e6 and r["limit"]["max_bytes"] == 2**20 and
+     r["limit"]["max_drop_points"] is None)'
 check "a limit that no network can keep is refused at once" fails 2 "max-bytes" \
     "$hone" optimize "$demo/model.onnx" --data "$demo/data" --max-bytes 3 --out "$work/bad"
 
