@@ -110,7 +110,7 @@ double goal_expected(const job_state *state, const job_network *network)
 
 const char *goal_text(const Hone__V1__JobSpec *spec, char text[GOAL_TEXT_BYTES])
 {
-    char drop[64] = "", us[32] = "", bytes[32] = "";
+    char drop[56] = "", us[24] = "", bytes[32] = "";
     const double confidence = goal_confidence(spec);
     if (spec->max_drop < GOAL_ANY_DROP || !goal_turned(spec))
         snprintf(drop, sizeof(drop), "%.2f points", spec->max_drop);

@@ -144,7 +144,7 @@ static void what_is_offered(void **state)
     assert_null(find(&f, "identity", 1, 1)); /* the shape changes */
     assert_int_equal(count(&f, "keep"), 3);
     for (int k = 1; k < 4; k++) {
-        char text[16];
+        char text[24];
         snprintf(text, sizeof(text), "keep:%d", k);
         assert_non_null(find(&f, text, 2, 5));
     }
