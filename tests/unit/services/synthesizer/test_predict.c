@@ -11,6 +11,7 @@
 
 #define EPOCH 50e3
 #define MOST 64
+#define DRAWS 4000
 
 static struct arena *arena;
 
@@ -146,7 +147,6 @@ static void draws_are_as_likely_as_predictions_say(void **state)
     struct rng rng;
     struct err err = {0};
     double traits[PREDICT_TRAITS], sum = 0, squares = 0;
-    enum { DRAWS = 4000 };
     learn(runs, many_runs(runs, 0.03), &model);
     traits_of(-1.5, -1.5, traits);
     traits[PREDICT_SEPARABLE] = 0.5; /* which no run says anything about */
@@ -171,7 +171,7 @@ static void draws_are_as_likely_as_predictions_say(void **state)
 static void samples_go_together_as_students_do(void **state)
 {
     (void)state;
-    enum { DRAWS = 4000, POINTS = 3 };
+    enum { POINTS = 3 };
     struct predict_run runs[MOST];
     double traits[POINTS][PREDICT_TRAITS], sum[POINTS] = {0}, product[POINTS][POINTS] = {{0}};
     struct predictor model;
