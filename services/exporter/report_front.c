@@ -71,7 +71,10 @@ static void add_student(const struct report *r, struct points *p, const Hone__V1
         (report_labelled(r) && !original))
         return;
     const double base = report_labelled(r) ? original->value : 1;
-    const double drop = 100 * (base - student->accuracies[student->n_accuracies - 1]);
+    double best = NAN;
+    for (size_t i = 0; i < student->n_accuracies; i++)
+        best = fmax(best, student->accuracies[i]);
+    const double drop = 100 * (base - best + state_optimism(r->state));
     if (isfinite(drop))
         p->list[p->n++] = (struct point){.name = student->name,
                                          .kind = STUDENT,

@@ -26,11 +26,12 @@ static double worth_of(const job_state *state, const struct forecast *f, const s
     const double cost = race_cost(state, p->student);
     const double limit = forecast_log(f, race_error_limit(state));
     const double chance = predict_chance(log_error, limit, deviation);
-    const double error = forecast_error(f, log_error);
     if (!goal_turned(state->spec))
         return predict_worth(chance, cost, race_best_cost(state));
+    const double error = forecast_error(f, log_error); /* on the search part, the best one's not */
+    const double best = race_best_error(state) - state_optimism(state);
     return goal_affordable(state->spec, cost)
-               ? chance * predict_gain(error, race_best_error(state), error * deviation)
+               ? chance * predict_gain(error, best, error * deviation)
                : 0;
 }
 

@@ -191,7 +191,7 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
         return rc;
     if (result->n_us != (size_t)space->n_pieces)
         return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
-    space_price(space, result->us, result->floor_us, goal_small(state->spec));
+    space_price(space, result->us, result->floor_us);
     set_costs(state, space);
     return 0;
 }

@@ -349,7 +349,7 @@ double space_bytes(bool packed, double parameters)
     return packed ? PACKED_WEIGHT * parameters + PACKED_REST : FILE_WEIGHT * parameters;
 }
 
-void space_price(struct space *space, const double *us, double floor_us, bool by_size)
+void space_price(struct space *space, const double *us, double floor_us)
 {
     for (int i = 0; i < space->n_pieces; i++)
         space->pieces[i].us = us[i];
@@ -360,8 +360,5 @@ void space_price(struct space *space, const double *us, double floor_us, bool by
             const double t = space->pieces[student->pieces[k]].us;
             student->us += t > 0 ? t : INFINITY;
         }
-        student->cost = by_size && isfinite(student->us)
-                            ? space_bytes(true, (double)student->parameters)
-                            : student->us;
     }
 }

@@ -23,7 +23,7 @@ struct space_student {
     int *pieces; /* [n], indices into the space's */
     int64_t macs, parameters;
     double us;   /* floor and pieces; INFINITY where a piece has no price */
-    double cost; /* what the job wants little of: us, or bytes as far as they are known */
+    double cost; /* goal_cost, INFINITY: who must not begin; set by whoever enrols */
     double traits[PREDICT_TRAITS];
 };
 
@@ -49,5 +49,5 @@ int space_build(const struct design_ends *ends, struct cost original, struct are
 double space_bytes(bool packed, double parameters);
 #define STUDENT_BITS 4
 
-/* us: of each piece, in order. by_size: the cost is bytes; those without a time cost INFINITY. */
-void space_price(struct space *space, const double *us, double floor_us, bool by_size);
+/* us: of each piece, in order. */
+void space_price(struct space *space, const double *us, double floor_us);

@@ -102,6 +102,7 @@ static int stream_open(struct run *r, struct stream *s, struct err *err)
         .batch = r->batch,
         .threads = 1,
         .precision = r->options->precision,
+        .choose_by_name = r->options->choose_by_name,
     };
     int rc = plan_compile(r->g, &options, &s->plan, err);
     if (rc < 0)

@@ -16,6 +16,8 @@ struct infer_options {
     int threads;   /* streams, one thread each; 0: all processors */
     int64_t batch; /* 0: chosen (16 or so) */
     enum precision precision;
+    bool choose_by_name; /* as in plan_options: kernels by name, so that numbers come out the same
+                            bit for bit however busy the machine is */
     infer_progress *progress;
     void *progress_ctx;
 };

@@ -295,7 +295,7 @@ static void price_only(struct space *space, double us, const struct space_studen
     result.us = all;
     result.n_us = (size_t)space->n_pieces;
     result.floor_us = FLOOR_US;
-    space_price(space, all, FLOOR_US, false);
+    space_price(space, all, FLOOR_US);
     stage_result(&stage, &result);
 }
 

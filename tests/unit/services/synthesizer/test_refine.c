@@ -181,7 +181,7 @@ static struct space priced(const job_state *s, struct arena *arena)
     result.us = all;
     result.n_us = (size_t)space.n_pieces;
     result.floor_us = 2;
-    space_price(&space, all, 2, false);
+    space_price(&space, all, 2);
     stage_result(&stage, &result);
     return space;
 }

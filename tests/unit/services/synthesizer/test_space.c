@@ -115,7 +115,7 @@ static void times_are_floor_and_pieces(void **state)
     made(&cifar, original.macs / 4, arena, &space);
     double *us = prices(&space, arena);
     us[space.students[0].pieces[1]] = 0; /* this one cannot run */
-    space_price(&space, us, 7, false);
+    space_price(&space, us, 7);
     assert_true(isinf(space.students[0].us));
     for (int i = 0; i < space.n_students; i++) {
         double sum = 7;
@@ -168,22 +168,6 @@ static void traits_tell_students_apart(void **state)
     assert_true(isfinite(trait("conv:8 head", (struct cost){0}, PREDICT_MACS)));
 }
 
-static void of_size_bytes_are_the_cost(void **state)
-{
-    (void)state;
-    _cleanup_(arena_freep) struct arena *arena = arena_new();
-    struct space space;
-    made(&cifar, original.macs, arena, &space);
-    double *us = prices(&space, arena);
-    us[space.students[0].pieces[1]] = 0;
-    space_price(&space, us, 7, true);
-    assert_true(isinf(space.students[0].cost));
-    for (int i = 0; i < space.n_students; i++)
-        assert_true(isinf(space.students[i].cost) ||
-                    space.students[i].cost ==
-                        space_bytes(true, (double)space.students[i].parameters));
-}
-
 static void nothing_is_tied_to_one_size(void **state)
 {
     (void)state;
@@ -217,7 +201,6 @@ int main(void)
         cmocka_unit_test(the_same_ends_give_the_same_space),
         cmocka_unit_test(times_are_floor_and_pieces),
         cmocka_unit_test(traits_tell_students_apart),
-        cmocka_unit_test(of_size_bytes_are_the_cost),
         cmocka_unit_test(nothing_is_tied_to_one_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
