@@ -8,7 +8,7 @@
 #include "shared/base/str.h"
 #include "shared/graph/passes.h"
 
-#define MAX_STUDENTS 32768 /* the largest pictures have some 25000 */
+#define MAX_STUDENTS 65536 /* the largest pictures have some 35000 */
 #define MAX_PIECES 4096
 #define BUCKETS 8192 /* of pieces by their key */
 #define MAX_TEXT 512
@@ -20,18 +20,27 @@
 #define PACKED_WEIGHT 0.432
 #define PACKED_REST 2000.0
 
+/* Widths from stage to stage, in halves of the one before: to the second, and to each behind it. */
+struct growth {
+    int64_t second, later;
+};
+#define MOST_GROWTHS 4
+
 /* What the blocks of a family are called in a design. The first of a stage takes `first`, which
  * halves rows and columns; with the stage that keeps them, `again` is all of it. */
 struct family {
-    const char *first, *again;
-    int64_t multiple; /* of widths */
-    int deepest;      /* blocks of a stage */
+    const char *first, *again, *head;
+    int64_t multiple;                    /* of widths */
+    int deepest;                         /* blocks of a stage */
+    struct growth growths[MOST_GROWTHS]; /* up to {0, 0} */
 };
+/* Where pools follow the convolutions the first stage costs most, at full size: narrow there, wide
+ * from the second on, they learn most for their products (airbench's networks are such). */
 static const struct family families[] = {
-    {"residual:%d:s2", "residual:%d", 16, 3},
-    {"conv:%d:s2", "conv:%d", 16, 4},
-    {"conv:%d:pool", "conv:%d", 16, 3},
-    {"separable:%d:s2", "separable:%d", 16, 4},
+    {"residual:%d:s2", "residual:%d", "head", 16, 3, {{3, 3}, {4, 4}}},
+    {"conv:%d:s2", "conv:%d", "head", 16, 4, {{3, 3}, {4, 4}}},
+    {"conv:%d:pool", "conv:%d", "head:pool", 16, 3, {{4, 2}, {6, 2}, {8, 2}, {4, 4}}},
+    {"separable:%d:s2", "separable:%d", "head", 16, 4, {{3, 3}, {4, 4}}},
 };
 
 /* Beginnings: what they divide rows and columns by, and their text. */
@@ -47,7 +56,6 @@ static const struct stem stems[] = {
     {4, "patch:%d:k4:s4", 32, 96, 96}, {8, "patch:%d:k8:s8", 64, 192, 320},
 };
 static const int64_t widths[] = {16, 24, 32, 48, 64, 96, 128};
-static const int64_t growths[] = {3, 4}; /* halves: of the width from stage to stage */
 
 #define COUNT(x) (sizeof(x) / sizeof((x)[0]))
 
@@ -243,7 +251,8 @@ static int64_t rounded(int64_t width, int64_t multiple)
 struct choice {
     const struct stem *stem;
     const struct family *family;
-    int64_t stem_width, width, growth;
+    const struct growth *growth;
+    int64_t stem_width, width;
     int n_stages, depth[MOST_STAGES];
 };
 
@@ -268,10 +277,10 @@ static int add_choice(struct enumeration *e, const struct choice *c, struct err 
         piece_text(text, sizeof(text), c->family->first, w);
         for (int i = 1; i < c->depth[stage]; i++)
             piece_text(text, sizeof(text), c->family->again, w);
-        width = width * c->growth / 2;
+        width = width * (stage == 0 ? c->growth->second : c->growth->later) / 2;
     }
     const size_t n = strlen(text);
-    str_copy(text + n, sizeof(text) - n, "head");
+    str_copy(text + n, sizeof(text) - n, c->family->head);
     return add_student(e, text, err);
 }
 
@@ -306,9 +315,9 @@ static int each_width(struct enumeration *e, struct choice *c, struct err *err)
 {
     int rc = 0;
     for (size_t w = 0; w < COUNT(widths); w++)
-        for (size_t g = 0; g < COUNT(growths); g++) {
+        for (int g = 0; g < MOST_GROWTHS && c->family->growths[g].second > 0; g++) {
             c->width = widths[w];
-            c->growth = growths[g];
+            c->growth = &c->family->growths[g];
             c->stem_width = widths[w];
             if (c->stem_width < c->stem->least_width)
                 c->stem_width = c->stem->least_width;
