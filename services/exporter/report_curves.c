@@ -88,7 +88,7 @@ static void add_curve(const Hone__V1__TrainResult *t, struct strbuf *out)
     const double most = greatest_loss(t);
     const char *name = t->network ? t->network->name : "";
     char took[32];
-    strbuf_add(out, "<h3>");
+    strbuf_add(out, "<div><h3>");
     report_escaped(out, name);
     strbuf_printf(out,
                   "</h3><p class=soft>%zu of %u epochs, %s, %.0f images/s</p><svg viewBox='0 0 "
@@ -99,7 +99,7 @@ static void add_curve(const Hone__V1__TrainResult *t, struct strbuf *out)
     add_line(t, loss_of, most, "fp32", out);
     add_line(t, accuracy_of, 1, "bf16", out);
     add_line(t, search_of, 1, "good", out);
-    strbuf_add(out, "</svg>");
+    strbuf_add(out, "</svg></div>");
 }
 
 void report_curves_html(const struct report *r, struct strbuf *out)
@@ -109,9 +109,10 @@ void report_curves_html(const struct report *r, struct strbuf *out)
     strbuf_add(out,
                "<section><h2>Learning curves</h2><p><b style='color:var(--fp32)'>loss</b> (left), "
                "<b style='color:var(--bf16)'>accuracy while training</b> (augmented samples) and "
-               "<b style='color:var(--good)'>on the search part</b> (right)</p>");
+               "<b style='color:var(--good)'>on the search part</b> (right)</p><div class=curves>");
     for (size_t i = 0; i < r->n_trained && i < MOST; i++)
         add_curve(r->trained[i], out);
+    strbuf_add(out, "</div>");
     if (r->n_trained > MOST)
         strbuf_printf(out, "<p class=soft>%zu more are in result.json.</p>", r->n_trained - MOST);
     strbuf_add(out, "</section>");

@@ -158,6 +158,49 @@ static void students_stand_on_the_front_where_they_were_left(void **state)
     assert_has(html, "<title>student-1: 10.0 us, 0.60 points</title>");
 }
 
+/* Where a name stands in the picture: the attributes before its text. */
+static void place_of(const char *html, const char *name, double *ret_x, double *ret_y)
+{
+    _cleanup_(freep) char *end = str_printf(">%s</text>", name);
+    const char *text = strstr(html, end), *at = text;
+    assert_non_null(text);
+    while (at > html && strncmp(at, "<text x=", 8) != 0)
+        at--;
+    assert_int_equal(sscanf(at, "<text x=%lf y=%lf", ret_x, ret_y), 2);
+}
+
+static void names_of_marks_that_coincide_stand_apart(void **state)
+{
+    (void)state;
+    double x[2], y[2];
+    const double us = known.timing.p50_us, drop = known.final.drop_points;
+    known.timing.p50_us = 40; /* candidate-1's */
+    known.final.drop_points = 0.5;
+    _cleanup_(freep) char *html = text_of(report_html, &known.e->report);
+    known.timing.p50_us = us;
+    known.final.drop_points = drop;
+    place_of(html, "student-1", &x[0], &y[0]);
+    place_of(html, "candidate-1", &x[1], &y[1]);
+    assert_true(fabs(y[0] - y[1]) >= 13 || fabs(x[0] - x[1]) >= 9 * 7.2);
+}
+
+static void where_size_is_the_objective_the_front_is_of_sizes(void **state)
+{
+    (void)state;
+    const Hone__V1__Objective before = known.e->spec.objective;
+    known.e->spec.objective = HONE__V1__OBJECTIVE__SIZE;
+    _cleanup_(freep) char *html = text_of(report_html, &known.e->report);
+    yyjson_doc *doc = json_of(report_result_json, &known.e->report);
+    known.e->spec.objective = before;
+    assert_has(html, "<h2>Accuracy against size</h2>");
+    assert_has(html, ">smallest file, KB</text>");
+    assert_has_not(html, "<title>student-2"); /* no file of it was written */
+    yyjson_val *final = at(doc, "/front/5");
+    assert_string_equal(yyjson_get_str(yyjson_obj_get(final, "name")), "student-1");
+    assert_int_equal(yyjson_get_uint(yyjson_obj_get(final, "bytes")), known.final.bytes);
+    yyjson_doc_free(doc);
+}
+
 /* candidate-1 takes longer than student-1, and loses less. */
 static void the_front_is_in_result_json(void **state)
 {
@@ -324,6 +367,8 @@ int main(void)
         TEST(the_page_with_students_is_well_formed),
         TEST(students_are_listed_with_what_became_of_them),
         TEST(students_stand_on_the_front_where_they_were_left),
+        TEST(names_of_marks_that_coincide_stand_apart),
+        TEST(where_size_is_the_objective_the_front_is_of_sizes),
         TEST(the_front_is_in_result_json),
         TEST(students_are_in_result_json),
         TEST(a_new_architecture_stands_beside_the_original),
