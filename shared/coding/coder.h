@@ -24,7 +24,8 @@ void coder_begin_reading(struct coder *c, const void *from, size_t bytes);
 /* Ends writing: what is left goes to c->to, which the caller takes or releases (to.failed: out of
  * memory). */
 void coder_end(struct coder *c);
-/* Whether more was read than there is: damaged, or cut off. */
+/* Whether more was read than there is: damaged, or cut off. Loops over what a file claims ask it.
+ */
 bool coder_is_over(const struct coder *c);
 
 /* p: how likely a 1 is, 1 to 65535 of 65536. */

@@ -149,7 +149,7 @@ int float_tensor(struct number_model *m, struct coder *c, uint32_t *bits, int64_
         step = find_product(m, bits, n);
     if (possible && coder_adaptive(c, &m->product, step < m->n_singles))
         return code_product(m, c, bits, n, step, err);
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n && !coder_is_over(c); i++)
         bits[i] = code_float(m, c, n == 1 ? m->lone : m->exponent, bits[i]);
     return n == 1 ? keep_single(m, bits[0], err) : keep_row(m, bits, n, err);
 }
@@ -159,7 +159,7 @@ int float_tensor(struct number_model *m, struct coder *c, uint32_t *bits, int64_
 void integer_tensor(struct number_model *m, struct coder *c, int32_t *x, int64_t n)
 {
     int last = 33;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n && !coder_is_over(c); i++) {
         /* 0, -1, 1, ...: a size and a sign, of which there is none for 0 */
         const uint32_t size = x[i] < 0 ? 0u - (uint32_t)x[i] : (uint32_t)x[i];
         const uint32_t read = coder_number(c, &m->sizes[last], size);

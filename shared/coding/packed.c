@@ -11,9 +11,9 @@ static const char magic[8] = {'H', 'O', 'N', 'E', 'P', 'A', 'C', 'K'};
 #define VERSION 1
 #define HASH_BYTES 32
 #define HEAD_BYTES (sizeof(magic) + 1 + 8 + HASH_BYTES)
-/* Of what a byte can hold: a small file cannot claim hours of work. Files of nothing but zeros are
- * filled up with them. */
-#define RATIO_MOST 4096
+/* Of what a byte can hold: what a file claims is in proportion to its size. Files that hold more,
+ * of nothing but zeros, are filled up with them. */
+#define RATIO_MOST 256
 
 /* Types of tensors in ONNX. */
 enum { FLOAT = 1, INT8 = 3, INT32 = 6 };
@@ -61,7 +61,7 @@ static bool at_tensor(const struct packing *p)
 {
     const struct wire *w = &p->wire;
     const uint64_t size = wire_at_data(w) ? element_bytes(w) : 0;
-    return size > 0 && w->left > 0 && w->left % size == 0;
+    return size > 0 && w->left > 0 && w->left % size == 0 && w->left <= p->bytes - w->at;
 }
 
 static bool all_zero(const uint8_t *data, uint64_t n)

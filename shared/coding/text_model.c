@@ -101,8 +101,8 @@ static int keep(struct text_model *m, uint8_t byte)
 {
     if (m->n == m->capacity) {
         const size_t capacity = m->capacity ? 2 * m->capacity : 4096;
-        uint8_t *more = mem_realloc(m->history, capacity, 1);
-        if (!more || m->n >= UINT32_MAX / 2)
+        uint8_t *more = m->n < UINT32_MAX / 2 ? mem_realloc(m->history, capacity, 1) : NULL;
+        if (!more)
             return -1;
         m->history = more;
         m->capacity = capacity;

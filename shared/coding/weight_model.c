@@ -169,8 +169,8 @@ int weight_tensor(struct weight_model *m, struct coder *c, const struct wire_ten
     for (int64_t i = 0; i < n; i++) {
         look_around(m, &s, q, i);
         const int x = code_weight(m, c, &s, q[i]);
-        if (x > 127 || x < -128)
-            return err_set(err, ERR_DATA_LOSS, "the packed file is damaged");
+        if (x > 127 || x < -128 || coder_is_over(c))
+            return err_set(err, ERR_DATA_LOSS, "the packed file is cut off or damaged");
         q[i] = (int8_t)x;
         take_down(m, &s, q, i);
     }

@@ -98,7 +98,7 @@ static void end_tag(struct wire *w)
     if (part == WIRE_FIXED)
         begin_bytes(w, part, kind == 1 ? 8 : 4);
     else
-        begin_part(w, part);
+        begin_part(w, w->at < end_of(w) ? part : WIRE_LOST); /* nothing follows in this message */
 }
 
 static void end_number(struct wire *w)
