@@ -8,7 +8,7 @@ const struct rung_first *rungs_first(int enrolment, int way)
     static const struct rung_first ways[] = {
         {12, 5, 0.15}, {8, 4, 0.15}, {5, 4, 0.2}, {3, 4, 0.35}, {2, 2, 0.4}, {1, 2, 1},
     };
-    static const struct rung_first again[] = {{8, 5, 0.15}, {4, 4, 0.15}};
+    static const struct rung_first again[] = {{8, 5, 0.15}, {4, 4, 0.15}, {3, 4, 0.2}, {2, 3, 0.2}};
     const struct rung_first *list = enrolment == 1 ? ways : again;
     const int n = (int)(enrolment == 1 ? sizeof(ways) : sizeof(again)) / (int)sizeof(*list);
     return way >= 0 && way < n ? &list[way] : NULL;
