@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,11 +62,15 @@ static int make_control(struct reproduce *r, const struct reproduce_request *q, 
 {
     if (!q->control)
         return 0;
+    if (access(r->manifest.folder, W_OK) < 0) /* before it takes hours */
+        return err_errno(err, errno, "%s: control.onnx goes there", r->manifest.folder);
     say(q, "finding and training a plain network of equal latency");
     int rc = control_make(r, c, err);
     if (rc < 0)
         return rc;
     *ret_json = control_json(r, c);
+    if (!q->json)
+        control_print(c);
     return write_control(r, c, *ret_json, err);
 }
 
@@ -173,8 +178,6 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return CLI_FAILED;
     if (made < 0) /* what was found has been said */
         return cli_fail(&err);
-    if (!q.json && q.control)
-        control_print(&control);
     return r.findings.count[DIFFERS] ? CLI_DIFFERS : CLI_OK;
 }
 

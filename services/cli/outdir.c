@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "shared/base/fs.h"
+#include "shared/base/hash.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -99,9 +100,57 @@ static bool is_plain_name(const char *name)
     return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 200;
 }
 
+static bool is_in(const Hone__V1__JobResult *result, const char *name)
+{
+    for (size_t i = 0; i < result->n_files; i++)
+        if (strcmp(result->files[i]->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Files that an earlier result left and this one does not have. */
+static bool is_stale(const Hone__V1__JobResult *result, const char *name)
+{
+    static const char *const others[] = {"model.hone", "control.onnx", "control.json"};
+    bool ours = str_starts_with(name, "alternative-") &&
+                (str_ends_with(name, ".onnx") || str_ends_with(name, ".hone"));
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+        ours = ours || strcmp(name, others[i]) == 0;
+    return ours && !is_in(result, name);
+}
+
+/* Whether the manifest that lies there is the result's: then nothing is stale. */
+static bool is_there(const struct outdir *out, const Hone__V1__JobResult *result)
+{
+    _cleanup_(freep) char *path = str_printf("%s/manifest.json", out->path);
+    char hash[HASH_HEX_BYTES] = "";
+    if (!path || access(path, F_OK) != 0 || hash_file(path, hash, NULL) < 0)
+        return false;
+    for (size_t i = 0; i < result->n_files; i++)
+        if (strcmp(result->files[i]->name, "manifest.json") == 0)
+            return strcmp(result->files[i]->artifact, hash) == 0;
+    return false;
+}
+
+static int remove_stale(struct outdir *out, const Hone__V1__JobResult *result, struct err *err)
+{
+    DIR *dir = opendir(out->path);
+    if (!dir)
+        return err_errno(err, errno, "%s", out->path);
+    int rc = 0;
+    for (struct dirent *e; rc == 0 && (e = readdir(dir)) != NULL;)
+        if (is_stale(result, e->d_name) && unlinkat(dirfd(dir), e->d_name, 0) < 0)
+            rc = err_errno(err, errno, "%s/%s", out->path, e->d_name);
+    closedir(dir);
+    return rc;
+}
+
 int outdir_fill(struct outdir *out, struct store *store, const Hone__V1__JobResult *result,
                 struct err *err)
 {
+    int rc = is_there(out, result) ? 0 : remove_stale(out, result, err);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < result->n_files; i++) {
         const Hone__V1__JobResult__File *file = result->files[i];
         if (!is_plain_name(file->name))

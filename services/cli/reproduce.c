@@ -9,6 +9,7 @@
 #include "shared/base/hash.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
+#include "shared/coding/packed.h"
 #include "shared/design/student.h"
 #include "shared/graph/cuts.h"
 #include "shared/graph/onnx.h"
@@ -19,8 +20,9 @@
  * samples on the edge may fall to the other side; on another machine more of them. */
 #define CLOSE_HERE 0.0002
 #define CLOSE_ELSEWHERE 0.001
-#define CLOSE_SAMPLES 2 /* in any case */
-#define CLOSE_KL 0.05   /* of it */
+#define CLOSE_SAMPLES 2       /* in any case */
+#define CLOSE_KL 0.05         /* of it */
+#define BOUND_ROUNDING 0.0001 /* points: bounds are written with so many digits */
 
 #define OF_BLOCKS "it is made of the original's blocks and of what was learned for others"
 
@@ -140,6 +142,18 @@ static int list_networks(struct reproduce *r, struct err *err)
 
 /* ---- the original and the data ---- */
 
+/* Of the file; of what was packed in it, where it is packed. */
+static int hash_model(const char *path, char ret[HASH_HEX_BYTES], struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    _cleanup_(freep) void *onnx = NULL;
+    size_t bytes = 0;
+    int rc = fs_read(path, onnx_default_limits.max_file_bytes, &data, &bytes, err);
+    if (rc == 0 && packed_is(data, bytes))
+        rc = packed_read(data, bytes, onnx_default_limits.max_file_bytes, &onnx, &bytes, err);
+    return rc < 0 ? rc : hash_bytes(onnx ? onnx : data, bytes, ret, err);
+}
+
 /* Simplified, as the job kept it, and read back from that. */
 static int read_original(struct reproduce *r, const char *path, struct err *err)
 {
@@ -151,7 +165,7 @@ static int read_original(struct reproduce *r, const char *path, struct err *err)
     char file[HASH_HEX_BYTES], simplified[HASH_HEX_BYTES];
     int rc = network_read(path, PRECISION_AUTO, &g, err);
     if (rc == 0)
-        rc = hash_file(path, file, err);
+        rc = hash_model(path, file, err);
     if (rc == 0)
         rc = onnx_write_bytes(g, &original->onnx, &original->bytes, err);
     if (rc == 0)
@@ -176,14 +190,14 @@ static int read_data(struct reproduce *r, const char *path, struct err *err)
     struct samples *s = &r->samples;
     char source[65], packed[HASH_HEX_BYTES];
     s->seed = seed > 0 ? yyjson_get_uint(yyjson_obj_get(section(r, "settings"), "seed")) : 0;
+    s->hash = packed;
     int rc = dataset_source_hash(path, source, err);
     if (rc == 0)
         rc = findings_text(&r->findings, "the data", "sha256",
                            manifest_text(inputs, "data_source_sha256"), source, err);
     if (rc == 0)
         rc = samples_open(s, path, r->networks[0].g, "the original", (int)r->q->threads, err);
-    if (rc == 0)
-        rc = hash_file(s->packed, packed, err);
+    s->hash = NULL;
     if (rc == 0)
         rc = findings_text(&r->findings, "the data", "sha256, packed",
                            manifest_text(inputs, "data_sha256"), packed, err);
@@ -261,6 +275,27 @@ static int float_cost(const struct reproduce *r, const char *design, struct cost
     return 0;
 }
 
+/* What it was judged by where size is the objective. */
+static int packed_size(struct reproduce *r, const struct reproduced *network, struct err *err)
+{
+    const double reported = manifest_number(network->entry, "packed_bytes");
+    const char *hash = manifest_text(network->entry, "packed_sha256");
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    char again[HASH_HEX_BYTES];
+    if (!(reported > 0))
+        return 0;
+    int rc = packed_write(network->onnx, network->bytes, &packed, &bytes, err);
+    if (rc == 0)
+        rc = findings_number(&r->findings, network->name, "bytes, packed", reported, (double)bytes,
+                             0, 0, err);
+    if (rc == 0 && *hash)
+        rc = hash_bytes(packed, bytes, again, err);
+    return rc == 0 && *hash
+               ? findings_text(&r->findings, network->name, "sha256, packed", hash, again, err)
+               : rc;
+}
+
 static int network_costs(struct reproduce *r, const struct reproduced *network, struct err *err)
 {
     struct cost cost = {0};
@@ -271,6 +306,8 @@ static int network_costs(struct reproduce *r, const struct reproduced *network, 
     if (rc == 0 && network != r->networks)
         rc = findings_number(&r->findings, network->name, "bytes", manifest_number(e, "bytes"),
                              (double)network->bytes, 0, 0, err);
+    if (rc == 0)
+        rc = packed_size(r, network, err);
     if (rc == 0)
         rc = findings_number(&r->findings, network->name, "macs", manifest_number(e, "macs"),
                              (double)graph_cost(network->g).macs, 0, 0, err);
@@ -373,8 +410,30 @@ static int compare_answers(struct scoring *s, const char *subject, yyjson_val *a
     return findings_add(&s->r->findings, &finding, err);
 }
 
+/* The counts that were reported of a network, from which its bounds follow; those found again are
+ * compared with them. */
+static bool reported_counts(yyjson_val *a, double n, struct drop_case *ret)
+{
+    const double worse = manifest_number(a, "worse"), better = manifest_number(a, "better");
+    if (!(worse >= 0 && better >= 0 && worse + better <= n))
+        return false;
+    *ret = (struct drop_case){.worse = (int64_t)worse, .better = (int64_t)better, .n = (int64_t)n};
+    return true;
+}
+
+static int check_bound(struct findings *f, const char *subject, yyjson_val *a, double n,
+                       struct err *err)
+{
+    struct drop_case c;
+    if (!reported_counts(a, n, &c))
+        return 0;
+    return findings_number(f, subject, "drop_upper95_points",
+                           manifest_number(a, "drop_upper95_points"),
+                           infer_drop_bound(c.worse, c.better, c.n, 0.05), 4, BOUND_ROUNDING, err);
+}
+
 static int compare(struct scoring *s, const char *subject, yyjson_val *a, const float *logits,
-                   bool is_original, struct paired_drop *ret_drop, struct err *err)
+                   bool is_original, struct err *err)
 {
     struct infer_metrics m;
     struct paired_drop drop;
@@ -392,16 +451,16 @@ static int compare(struct scoring *s, const char *subject, yyjson_val *a, const 
         {"agreement", m.agreement, 6, off},
         {"kl", m.kl, 6, fmax(CLOSE_KL * m.kl, 1e-4)},
         {"drop_points", drop.points, 4, 100 * off},
-        {"drop_upper95_points", drop.upper95_points, 4, 100 * off},
         {"worse", (double)drop.worse, 0, n * off},
         {"better", (double)drop.better, 0, n * off},
     };
-    *ret_drop = drop;
     int rc = findings_number(f, subject, manifest_text(a, "metric"), manifest_number(a, "value"),
                              s->labels ? m.top1 : m.agreement, 6, off, err);
     for (size_t i = 0; rc == 0 && i < (is_original ? 1 : sizeof(numbers) / sizeof(*numbers)); i++)
         rc = findings_number(f, subject, numbers[i].name, manifest_number(a, numbers[i].name),
                              numbers[i].value, numbers[i].digits, numbers[i].tolerance, err);
+    if (rc == 0 && !is_original)
+        rc = check_bound(f, subject, a, n, err);
     return rc < 0 ? rc : compare_answers(s, subject, a, logits, err);
 }
 
@@ -428,7 +487,6 @@ static int score_network(struct scoring *s, struct reproduced *network, const ch
     _cleanup_(freep) char *subject =
         str_printf("%s on the %s part%s%s", network->name, part_name(s->view.part),
                    peer ? ", " : "", peer ? engine : "");
-    struct paired_drop drop;
     struct err why = {0};
     int rc = subject ? check_ports(s, network, err) : err_oom(err, "a score");
     if (rc == 0 && peer && /* another version of it than the job's may not run the file */
@@ -439,13 +497,10 @@ static int score_network(struct scoring *s, struct reproduced *network, const ch
         rc = infer_run(network->g, &s->options, s->view.n, sample_view_fill, &s->view, s->logits,
                        err);
     if (rc == 0)
-        rc = compare(s, subject, a, s->logits, false, &drop, err);
+        rc = compare(s, subject, a, s->logits, false, err);
     if (rc < 0)
         return err_wrap(err, "%s", network->name);
-    if (!peer && s->view.part == PART_TEST) {
-        network->scored = true;
-        network->drop = drop;
-    }
+    network->scored = network->scored || (!peer && s->view.part == PART_TEST);
     return 0;
 }
 
@@ -475,11 +530,10 @@ static int score_part(struct reproduce *r, enum part part, struct err *err)
     yyjson_val *a = manifest_accuracy(r->networks[0].entry, part_name(part), "hone");
     if (!a)
         return 0;
-    struct paired_drop drop;
     _cleanup_(freep) char *subject = str_printf("the original on the %s part", part_name(part));
     int rc = subject ? open_part(&s, part, err) : err_oom(err, "a score");
     if (rc == 0)
-        rc = compare(&s, subject, a, s.original, true, &drop, err);
+        rc = compare(&s, subject, a, s.original, true, err);
     for (int i = 1; rc == 0 && i < r->n; i++) {
         rc = score_network(&s, &r->networks[i], "hone", err);
         if (rc == 0)
@@ -516,14 +570,14 @@ const struct reproduced *reproduce_chosen(const struct reproduce *r)
     return NULL;
 }
 
-/* ---- the finals together ---- */
+/* ---- the finals together: by the counts that were reported, as check_bound ---- */
 
-static const struct reproduced *scored_final(const struct reproduce *r, yyjson_val *final)
+static bool was_scored(const struct reproduce *r, yyjson_val *final)
 {
     for (int i = 0; i < r->n; i++)
         if (r->networks[i].entry == final && r->networks[i].scored)
-            return &r->networks[i];
-    return NULL;
+            return true;
+    return false;
 }
 
 /* Where costs have a limit the bounds hold all together. */
@@ -538,7 +592,6 @@ static double drop_limit(const struct reproduce *r)
 static int check_together(struct reproduce *r, struct err *err)
 {
     yyjson_val *finals = section(r, "finals"), *final;
-    const double off = r->same_machine ? 100 * CLOSE_HERE : 100 * CLOSE_ELSEWHERE;
     _cleanup_(freep) struct drop_case *cases =
         mem_calloc(yyjson_arr_size(finals) + 1, sizeof(*cases));
     const double n = (double)dataset_count(r->samples.ds, PART_TEST);
@@ -548,11 +601,9 @@ static int check_together(struct reproduce *r, struct err *err)
         return err_oom(err, "bounds");
     yyjson_arr_foreach(finals, i, count, final)
     {
-        const struct reproduced *network = scored_final(r, final);
-        if (!network) /* its absence has been said */
-            return 0;
-        cases[k++] = (struct drop_case){
-            .worse = network->drop.worse, .better = network->drop.better, .n = (int64_t)n};
+        yyjson_val *a = manifest_accuracy(final, "test", "hone");
+        if (!was_scored(r, final) || !reported_counts(a, n, &cases[k++]))
+            return 0; /* what is missing has been said */
     }
     const double confidence = manifest_number(section(r, "limit"), "confidence");
     if (!(confidence > 0.5)) /* point estimates decide */
@@ -565,7 +616,7 @@ static int check_together(struct reproduce *r, struct err *err)
             rc = findings_number(&r->findings, "bounds of all finals together",
                                  manifest_text(final, "name"),
                                  manifest_number(final, "drop_bound_points"), cases[k++].bound, 4,
-                                 fmax(off, 100 * CLOSE_SAMPLES / n), err);
+                                 BOUND_ROUNDING, err);
     }
     return rc;
 }

@@ -83,16 +83,16 @@ static int open_turns(struct reproduce *r, struct turns *t, struct err *err)
 }
 
 /* On another CPU times say nothing; a ratio that is off while something else runs neither. */
-static enum verdict judge(const struct reproduce *r, const struct turn *turn, double was, double is,
+static enum verdict judge(const struct reproduce *r, bool noisy, double was, double is,
                           const char **ret_note)
 {
     *ret_note = "";
     if (fabs(is / was - 1) <= TOLERANCE)
         return CLOSE;
-    *ret_note = !r->same_machine    ? "another CPU or version"
-                : turn->times.noisy ? "something else was running"
-                                    : "more than a quarter apart";
-    return r->same_machine && !turn->times.noisy ? DIFFERS : ELSEWHERE;
+    *ret_note = !r->same_machine ? "another CPU or version"
+                : noisy          ? "something else was running"
+                                 : "more than a quarter apart";
+    return r->same_machine && !noisy ? DIFFERS : ELSEWHERE;
 }
 
 static int add_time(struct reproduce *r, const struct turn *turn, const struct turn *original,
@@ -112,7 +112,8 @@ static int add_time(struct reproduce *r, const struct turn *turn, const struct t
                               .number = number,
                               .reported = reported,
                               .reproduced = reproduced};
-    finding.verdict = judge(r, turn, was_of, is_of, &note);
+    const bool noisy = turn->times.noisy || original->times.noisy;
+    finding.verdict = judge(r, noisy, was_of, is_of, &note);
     finding.note = (char *)note;
     return findings_add(&r->findings, &finding, err);
 }

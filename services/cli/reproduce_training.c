@@ -332,6 +332,17 @@ static int train_student(struct retraining *t, yyjson_val *student, struct err *
     return rc < 0 ? rc : build_again(t, student, err);
 }
 
+/* Learning on in few bits is not on record. */
+static int leave_tuned(struct reproduce *r, struct err *err)
+{
+    int rc = 0;
+    for (int i = 1; rc == 0 && i < r->n; i++)
+        if (str_ends_with(r->networks[i].name, "-tuned"))
+            rc = findings_leave(&r->findings, r->networks[i].name, "weights, sha256",
+                                "the manifest does not say how it learned on in few bits", err);
+    return rc;
+}
+
 int reproduce_training(struct reproduce *r, struct err *err)
 {
     yyjson_val *settings = yyjson_obj_get(r->manifest.root, "settings"), *student;
@@ -358,7 +369,7 @@ int reproduce_training(struct reproduce *r, struct err *err)
         if (rc == 0 && (!only || strcmp(manifest_text(student, "name"), only) == 0))
             rc = train_student(&t, student, err);
     }
-    return rc;
+    return rc == 0 && !only ? leave_tuned(r, err) : rc;
 }
 
 /* ---- a plain network beside them ---- */

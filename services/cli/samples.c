@@ -6,6 +6,7 @@
 
 #include "services/cli/network.h"
 #include "shared/base/fs.h"
+#include "shared/base/hash.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 #include "shared/data/detect.h"
@@ -19,7 +20,6 @@ void samples_release(struct samples *s)
     if (s->folder)
         fs_remove_tree(s->folder, NULL);
     free(s->folder);
-    free(s->packed);
     free(s->pre_text);
     *s = (struct samples){0};
 }
@@ -46,9 +46,17 @@ int samples_open(struct samples *s, const char *path, const struct graph *g, con
         free(TAKE_PTR(s->folder));
         return r;
     }
-    s->packed = str_printf("%s/data", s->folder);
-    r = s->packed ? dataset_pack(path, &options, s->packed, &s->report, err) : err_oom(err, "data");
-    return r < 0 ? r : dataset_open(s->packed, &s->ds, err);
+    _cleanup_(freep) char *packed = str_printf("%s/data", s->folder);
+    r = packed ? dataset_pack(path, &options, packed, &s->report, err) : err_oom(err, "data");
+    if (r == 0)
+        r = dataset_open(packed, &s->ds, err);
+    if (r == 0 && s->hash)
+        r = hash_file(packed, s->hash, err);
+    if (r == 0) { /* a command that is interrupted later leaves nothing */
+        fs_remove_tree(s->folder, NULL);
+        free(TAKE_PTR(s->folder));
+    }
+    return r;
 }
 
 int64_t samples_classes(const struct samples *s, int64_t width)

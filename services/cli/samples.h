@@ -5,8 +5,9 @@
 #include "shared/nn/infer.h"
 
 struct samples {
-    uint64_t seed;         /* of the split; set before samples_open */
-    char *folder, *packed; /* temporary: the packed data, a file in it */
+    uint64_t seed; /* of the split; set before samples_open */
+    char *hash;   /* of the packed data goes here, [HASH_HEX_BYTES]; NULL: not wanted; set before */
+    char *folder; /* temporary, while data is packed: then it is mapped, and the file gone */
     struct dataset *ds;
     struct dataset_report report;
     struct preprocess pre;

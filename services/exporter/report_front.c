@@ -171,16 +171,24 @@ static double mark_x(const struct plot *p, const struct point *point)
     return plot_x(p, cost_of(p->report, point));
 }
 
+/* Points; INFINITY: any drop will do. */
+static double drop_limit(const struct report *r)
+{
+    const Hone__V1__JobSpec *spec = r->state->spec;
+    return goal_turned(spec) && spec->max_drop >= GOAL_ANY_DROP ? INFINITY : spec->max_drop;
+}
+
 /* Students at their beginning lose so much that beside them nothing else could be told apart. */
 static bool is_shown(const struct report *r, const struct point *point)
 {
+    const double limit = drop_limit(r), most = isfinite(limit) ? fmax(5, 4 * limit) : 10;
     return isfinite(cost_of(r, point)) && cost_of(r, point) > 0 &&
-           (point->kind != STUDENT || point->drop <= fmax(5, 4 * r->state->spec->max_drop));
+           (point->kind != STUDENT || point->drop <= most);
 }
 
 static struct plot plot_of(const struct report *r, const struct points *points)
 {
-    const double limit = r->state->spec->max_drop;
+    const double limit = isfinite(drop_limit(r)) ? drop_limit(r) : 1;
     struct plot p = {.report = r,
                      .min_drop = -0.2 * (limit > 0.5 ? limit : 0.5),
                      .max_drop = 1.15 * limit + 0.1};
@@ -214,12 +222,12 @@ static void plot_axes(const struct plot *p, const struct report *r, struct strbu
                       "y=%.1f text-anchor=end>%.2f</text>",
                       LEFT, y, PLOT_W - RIGHT, y, LEFT - 8, y + 4, fabs(d) < 1e-9 ? 0 : -d);
     }
-    double limit = plot_y(p, r->state->spec->max_drop);
-    strbuf_printf(out,
-                  "<line class=limit x1=%.1f y1=%.1f x2=%.1f y2=%.1f /><text class=limit-text "
-                  "x=%.1f y=%.1f text-anchor=end>limit: %.2f points lost</text>",
-                  LEFT, limit, PLOT_W - RIGHT, limit, PLOT_W - RIGHT, limit - 5,
-                  r->state->spec->max_drop);
+    const double limit = isfinite(drop_limit(r)) ? plot_y(p, drop_limit(r)) : 0;
+    if (isfinite(drop_limit(r)))
+        strbuf_printf(out,
+                      "<line class=limit x1=%.1f y1=%.1f x2=%.1f y2=%.1f /><text class=limit-text "
+                      "x=%.1f y=%.1f text-anchor=end>limit: %.2f points lost</text>",
+                      LEFT, limit, PLOT_W - RIGHT, limit, PLOT_W - RIGHT, limit - 5, drop_limit(r));
     strbuf_printf(out,
                   "<text class=label x=%.1f y=%.1f text-anchor=middle>%s</text>"
                   "<text class=label transform='translate(14 %.1f) rotate(-90)' "

@@ -301,16 +301,18 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
     strbuf_printf(out, " --objective %s --threads %u --batch %u --seed %llu",
                   objectives[(unsigned)s->spec->objective % 3], s->spec->threads, s->spec->batch,
                   (unsigned long long)s->spec->seed);
-    if (r->asked && *r->asked->space) {
-        strbuf_add(out, " --space ");
-        report_escaped(out, r->asked->space);
-    }
     if (*s->spec->without) {
         strbuf_add(out, " --without ");
         report_escaped(out, s->spec->without);
     }
-    if (s->taken) /* what it refines had limits of its own */
+    if (s->taken) /* what it refines had limits, a budget and a space of its own */
         strbuf_add(out, "\nhone refine JOB");
+    if (r->asked && *r->asked->space) {
+        strbuf_add(out, " --space ");
+        report_escaped(out, r->asked->space);
+    }
+    if (r->asked && r->asked->budget_s > 0)
+        strbuf_printf(out, " --budget %.6gs", r->asked->budget_s);
     add_limits(s->spec, out);
     strbuf_add(out, "</pre><dl>");
     add_fact(out, "model (SHA-256)", s->model);

@@ -16,10 +16,16 @@ static int precision_index(const Hone__V1__Profile *profile, const char *precisi
     return -1;
 }
 
+/* Few bits run in the kernels of 8. */
+static const char *kernels_of(const char *precision)
+{
+    return strncmp(precision, "int", 3) == 0 ? "int8" : precision;
+}
+
 static double layer_us(const Hone__V1__Profile *profile, const Hone__V1__Profile__Layer *layer,
                        const char *precision)
 {
-    int i = precision_index(profile, precision);
+    int i = precision_index(profile, kernels_of(precision));
     return i >= 0 && (size_t)i < layer->n_us ? layer->us[i] : 0;
 }
 
@@ -33,8 +39,8 @@ static const char *chosen_precision(const struct report *r, const char *layer)
 
 static void add_bar(struct strbuf *out, double us, double max_us, const char *precision)
 {
-    strbuf_printf(out, "<div class=bar><i class=p-%s style='width:%.1f%%'></i><span>", precision,
-                  max_us > 0 ? 65 * us / max_us : 0);
+    strbuf_printf(out, "<div class=bar><i class=p-%s style='width:%.1f%%'></i><span>",
+                  kernels_of(precision), max_us > 0 ? 65 * us / max_us : 0);
     report_us(out, us);
     strbuf_add(out, "</span></div>");
 }
@@ -69,7 +75,7 @@ static void same_layers_html(const struct report *r, struct strbuf *out)
         strbuf_add(out, "</td><td class=left>");
         add_bar(out, us, max_us, precision);
         strbuf_printf(out, "</td><td class=left><span class='tag p-%s'>%s</span></td></tr>",
-                      precision, precision);
+                      kernels_of(precision), precision);
     }
     strbuf_add(out, "<tr><td>sum of layers</td><td></td><td class=left>");
     report_us(out, before);
@@ -208,7 +214,8 @@ static void own_layers_html(const struct report *r, const struct architecture *a
         strbuf_printf(out,
                       "<td class=left>%s</td><td>%s</td><td>%.2f</td><td class=left><span "
                       "class='tag p-%s'>%s</span></td></tr>",
-                      l->operators, l->shape, (double)l->macs * 1e-6, precision, precision);
+                      l->operators, l->shape, (double)l->macs * 1e-6, kernels_of(precision),
+                      precision);
     }
     strbuf_add(out, "</table></section>");
 }

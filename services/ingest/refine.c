@@ -81,7 +81,8 @@ static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, s
         spec->has_max_drop = true;
         spec->max_us = old->max_us;
         spec->max_bytes = old->max_bytes;
-        spec->confidence = old->confidence;
+        if (spec->confidence == 0)
+            spec->confidence = old->confidence;
     }
     return 0;
 }

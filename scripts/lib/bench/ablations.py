@@ -1,10 +1,11 @@
 """What parts of the search earn: jobs with the same budget, each without one of them.
 
-Each is a job in a home folder of its own, build/bench/ablations/VARIANT-seedN, and a result beside
-it; a job that was interrupted goes on, one that has a result is not repeated.
+Each is a job in a home of its own, build/bench/ablations/QUESTION/VARIANT-seedN, and a result
+beside it; a job that was interrupted goes on, one that has a result is not repeated.
 """
 import argparse
 import os
+import re
 import sys
 
 import headline
@@ -88,7 +89,10 @@ def main():
     parser.add_argument("--again", action="store_true", help="forget what is there, begin anew")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     args = parser.parse_args()
-    folder = os.path.join(headline.TOP, "build", "bench", "ablations")
+    # what is compared has been asked the same: each question has a folder
+    question = [args.model.removesuffix(".onnx"), args.budget, *args.job_options.split()]
+    folder = os.path.join(headline.TOP, "build", "bench", "ablations",
+                          re.sub(r"[^\w.=-]+", "_", " ".join(question)))
     for variant in args.variants:
         if variant not in VARIANTS:
             parser.error(f"there is no variant {variant}; there are {', '.join(VARIANTS)}")

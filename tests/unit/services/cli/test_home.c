@@ -202,6 +202,44 @@ static void files_come_from_the_store_and_keep_the_folder(void **state)
     assert_true(fs_exists(sub("x/result.json")));
 }
 
+/* A result of a manifest and another file is fetched into x. */
+static void fetch(struct store *store, const char *manifest, const char *other)
+{
+    char names[2][HASH_HEX_BYTES];
+    struct outdir out;
+    assert_int_equal(store_put(store, manifest, strlen(manifest), names[0], NULL), 0);
+    assert_int_equal(store_put(store, "hello", 5, names[1], NULL), 0);
+    Hone__V1__JobResult__File manifest_file = file_of("manifest.json", names[0]),
+                              other_file = file_of(other, names[1]),
+                              *files[] = {&manifest_file, &other_file};
+    Hone__V1__JobResult result = HONE__V1__JOB_RESULT__INIT;
+    result.n_files = 2;
+    result.files = files;
+    assert_int_equal(outdir_claim(sub("x"), false, &out, NULL), 0);
+    assert_int_equal(outdir_fill(&out, store, &result, NULL), 0);
+    outdir_release(&out);
+}
+
+static void files_of_an_earlier_result_go_and_others_stay(void **state)
+{
+    (void)state;
+    _cleanup_(freep) char *url = str_printf("file://%s/store", folder);
+    _cleanup_(store_closep) struct store *store = NULL;
+    assert_int_equal(store_open(url, &store, NULL), 0);
+    fetch(store, "{1}", "model.hone");
+    fetch(store, "{2}", "alternative-int8.onnx");
+    assert_false(fs_exists(sub("x/model.hone")));
+    assert_int_equal(fs_write_atomic(sub("x/control.json"), "{}", 2, NULL), 0);
+    assert_int_equal(fs_write_atomic(sub("x/notes.onnx"), "{}", 2, NULL), 0);
+    fetch(store, "{2}", "alternative-int8.onnx"); /* the same once more */
+    assert_true(fs_exists(sub("x/control.json")));
+    fetch(store, "{3}", "model.onnx");
+    assert_false(fs_exists(sub("x/control.json")));
+    assert_false(fs_exists(sub("x/alternative-int8.onnx")));
+    assert_true(fs_exists(sub("x/model.onnx")));
+    assert_true(fs_exists(sub("x/notes.onnx")));
+}
+
 static void a_file_name_that_leaves_the_folder_is_refused(void **state)
 {
     (void)state;
@@ -248,6 +286,7 @@ int main(void)
         TEST(a_folder_with_other_files_is_refused_by_name),
         TEST(a_folder_is_for_one_run_at_a_time),
         TEST(files_come_from_the_store_and_keep_the_folder),
+        cmocka_unit_test(files_of_an_earlier_result_go_and_others_stay),
         TEST(a_file_name_that_leaves_the_folder_is_refused),
         TEST(the_default_folder_is_named_after_the_model),
     };

@@ -85,12 +85,15 @@ static void how_to_reproduce_has_all_limits_and_what_was_left_out(void **state)
     e->spec.max_drop = 100;
     _cleanup_(freep) char *turned = text_of(report_html, &e->report);
     assert_has(turned, " --max-latency 200us --max-bytes 4096</pre>");
+    assert_has_not(turned, "points lost</text>"); /* no limit is drawn */
     e->spec.max_drop = 0;
     e->spec.confidence = 0.5;
     e->spec.without = race;
+    e->asked.budget_s = 900;
     _cleanup_(freep) char *html = text_of(report_html, &e->report);
-    assert_has(html, " --without race --max-latency 200us --max-bytes 4096 --max-drop 0 "
-                     "--confidence 50</pre>");
+    assert_has(html,
+               " --without race --budget 900s --max-latency 200us --max-bytes 4096 --max-drop 0 "
+               "--confidence 50</pre>");
     yyjson_doc *doc = json_of(report_result_json, &e->report);
     number_is(doc, "/limit/confidence", 0.5);
     number_is(doc, "/limit/max_us", 200);
@@ -98,6 +101,19 @@ static void how_to_reproduce_has_all_limits_and_what_was_left_out(void **state)
     doc = json_of(report_manifest_json, &e->report);
     assert_string_equal(yyjson_get_str(at(doc, "/settings/without")), "race");
     yyjson_doc_free(doc);
+}
+
+/* conv1 takes what it takes in the kernels of 8 bits. */
+static void layers_in_few_bits_are_shown_as_such(void **state)
+{
+    (void)state;
+    struct example *e = make_example();
+    e->choice.precision = (char *)"int4";
+    _cleanup_(freep) char *html = text_of(report_html, &e->report);
+    e->choice.precision = (char *)"int8";
+    _cleanup_(freep) char *usual = text_of(report_html, &e->report);
+    assert_has(html, "<span class='tag p-int8'>int4</span>");
+    assert_int_equal(strlen(html), strlen(usual)); /* every other number is the same */
 }
 
 static void a_job_without_gain_has_a_page_too(void **state)
@@ -320,6 +336,7 @@ int main(void)
         cmocka_unit_test(figures_on_the_page_are_those_that_were_measured),
         cmocka_unit_test(where_throughput_is_wanted_it_is_said),
         cmocka_unit_test(how_to_reproduce_has_all_limits_and_what_was_left_out),
+        cmocka_unit_test(layers_in_few_bits_are_shown_as_such),
         cmocka_unit_test(a_job_without_gain_has_a_page_too),
         cmocka_unit_test(a_page_without_a_single_measurement_is_still_one),
         cmocka_unit_test(result_json_has_the_figures),

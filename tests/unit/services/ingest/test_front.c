@@ -483,6 +483,19 @@ static void limits_that_are_given_replace_those_before(void **state)
     }
 }
 
+static void how_sure_it_must_be_is_taken_over_unless_it_is_said(void **state)
+{
+    (void)state;
+    static char a1[] = "A1";
+    Hone__V1__JobSpec spec = refinement(a1);
+    finish("A1", 1);
+    spec.confidence = 0.99;
+    assert_int_equal(submit("C1", &spec, NULL), 0);
+    _cleanup_(rpc_message_freep) Hone__V1__StageTask *stage = first_of_refined();
+    assert_true(stage->state->spec->max_drop == 0.5);
+    assert_true(stage->state->spec->confidence == 0.99);
+}
+
 static char no_job[] = "A9", no_id[] = "../A1", other_target[] = "cpu:other";
 SPOIL(unknown_job, s->refines = no_job)
 SPOIL(odd_job, s->refines = no_id)
@@ -804,6 +817,7 @@ int main(void)
         TEST(a_submit_without_spec_or_usable_id_is_refused),
         TEST(a_job_can_begin_where_another_one_stood),
         TEST(limits_that_are_given_replace_those_before),
+        TEST(how_sure_it_must_be_is_taken_over_unless_it_is_said),
         TEST(what_cannot_be_refined_is_refused_by_name),
         TEST(a_job_without_a_result_cannot_be_refined),
         TEST(get_gives_spec_and_state),
