@@ -8,15 +8,13 @@
 #include <yyjson.h>
 
 #include "services/cli/cli.h"
+#include "services/cli/status_line.h"
 #include "services/cli/train.h"
-#include "shared/base/clock.h"
 #include "shared/base/fs.h"
 #include "shared/base/mem.h"
 #include "shared/base/pool.h"
 #include "shared/base/str.h"
 #include "shared/graph/cuts.h"
-
-#define LINE_NS ((int64_t)500 * 1000 * 1000) /* between two looks of the line on a terminal */
 
 /* ---- Ctrl-C ---- */
 
@@ -54,31 +52,16 @@ static bool is_interrupted(void *ctx)
 /* ---- what is shown meanwhile ---- */
 
 struct shown {
-    bool json, terminal;
-    int64_t last_ns;
+    bool json;
+    struct status_line line;
 };
-
-/* A line on a terminal that the next one replaces. */
-static void show_line(struct shown *s, const char *text)
-{
-    if (!s->terminal || clock_now_ns(NULL) - s->last_ns < LINE_NS)
-        return;
-    s->last_ns = clock_now_ns(NULL);
-    fprintf(stderr, "\r\x1b[K  %s", text);
-}
-
-static void clear_line(const struct shown *s)
-{
-    if (s->terminal)
-        fprintf(stderr, "\r\x1b[K");
-}
 
 static int show_teacher(void *ctx, int64_t done, int64_t total, struct err *err)
 {
     char text[128];
     snprintf(text, sizeof(text), "teacher: %lld of %lld views of samples", (long long)done,
              (long long)total);
-    show_line(ctx, text);
+    status_line_show(ctx, text);
     return interrupted ? err_set(err, ERR_CANCELLED, "%s", "stopped while the teacher was running")
                        : 0;
 }
@@ -139,7 +122,7 @@ static int show_progress(void *ctx, const struct train_progress *p, struct err *
     (void)err;
     struct shown *s = ctx;
     if (p->finished) {
-        clear_line(s);
+        status_line_clear(&s->line);
         if (s->json)
             show_epoch_json(p);
         else
@@ -152,7 +135,7 @@ static int show_progress(void *ctx, const struct train_progress *p, struct err *
              "%s left",
              (long long)p->epoch + 1, (long long)p->epochs, (long long)p->step, (long long)p->steps,
              p->loss, p->images_per_second, str_seconds(p->left, left));
-    show_line(s, text);
+    status_line_show(&s->line, text);
     return 0;
 }
 
@@ -265,7 +248,7 @@ static int print_stopped(const struct train_job *job, const struct err *err)
 static int train(const struct train_request *q)
 {
     _cleanup_(train_job_release) struct train_job job = {.q = q};
-    struct shown shown = {.json = q->json, .terminal = !q->json && isatty(STDERR_FILENO)};
+    struct shown shown = {.json = q->json, .line = status_line_begin(q->json)};
     struct err err = {0};
     int r = train_job_open(&job, &err);
     if (r < 0)
@@ -275,13 +258,13 @@ static int train(const struct train_request *q)
     job.options.stop = is_interrupted;
     catch_interrupts();
     print_beginning(&job);
-    r = train_job_teach(&job, show_teacher, &shown, &err);
-    clear_line(&shown);
+    r = train_job_teach(&job, show_teacher, &shown.line, &err);
+    status_line_clear(&shown.line);
     if (r == 0)
         print_teacher(&job);
     if (r == 0)
         r = train_job_run(&job, &err);
-    clear_line(&shown);
+    status_line_clear(&shown.line);
     if (r == -ERR_CANCELLED)
         return print_stopped(&job, &err);
     return r < 0 ? cli_fail(&err) : print_end(&job);

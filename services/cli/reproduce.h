@@ -25,7 +25,6 @@ struct reproduced {
     size_t bytes;
     struct graph *g; /* as it is in the file */
     bool scored;     /* on the test part, by our kernels */
-    struct paired_drop drop;
 };
 struct reproduce {
     const struct reproduce_request *q;

@@ -1,11 +1,13 @@
 /* Students learn again, run by run, as the manifest says: the same weights must come out. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "services/cli/network.h"
 #include "services/cli/reproduce.h"
+#include "services/cli/status_line.h"
 #include "shared/base/fs.h"
 #include "shared/base/hash.h"
 #include "shared/base/mem.h"
@@ -103,6 +105,8 @@ static int remember_design(struct retraining *t, const char *design, char ret_ha
 struct again {
     struct retraining *t;
     yyjson_val *rung;
+    const char *subject;
+    struct status_line line;
     int threads;
     Hone__V1__TrainSettings *settings; /* the recipe's texts are its own */
     struct recipe how;
@@ -123,6 +127,29 @@ static void again_release(struct again *a)
     graph_free(a->g);
     graph_free(a->teacher_graph);
     graph_free(a->judge_graph);
+}
+
+static int show_teacher(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    struct again *a = ctx;
+    char text[192];
+    (void)err;
+    snprintf(text, sizeof(text), "%.60s: the teacher answers, %lld of %lld", a->subject,
+             (long long)done, (long long)total);
+    status_line_show(&a->line, text);
+    return 0;
+}
+
+static int show_training(void *ctx, const struct train_progress *p, struct err *err)
+{
+    struct again *a = ctx;
+    char text[192], left[32];
+    (void)err;
+    snprintf(text, sizeof(text), "%.60s: epoch %lld of %lld, %.0f images/s, %s left", a->subject,
+             (long long)p->epoch + 1, (long long)p->epochs, p->images_per_second,
+             str_seconds(p->left, left));
+    status_line_show(&a->line, text);
+    return 0;
 }
 
 static int set_recipe(struct again *a, struct err *err)
@@ -168,6 +195,8 @@ static int open_teacher(struct again *a, struct err *err)
     struct teacher_options options = recipe_teacher(&a->how, a->teacher_graph, a->threads);
     _cleanup_(freep) char *path = str_printf("%s/teacher", a->t->folder);
     options.data = a->options.data;
+    options.progress = show_teacher;
+    options.progress_ctx = a;
     int rc = path ? teacher_build(a->teacher_graph, &views, &options, path, NULL, err)
                   : err_oom(err, "the teacher");
     if (rc == 0)
@@ -209,13 +238,23 @@ static int prepare(struct again *a, struct err *err)
     return rc < 0 ? rc : 0;
 }
 
+static int learn(struct again *a, struct err *err)
+{
+    const struct samples *s = &a->t->r->samples;
+    a->options.progress = show_training;
+    a->options.progress_ctx = a;
+    int rc = train_run(a->g, s->ds, &s->pre, &a->options, &a->result, err);
+    status_line_clear(&a->line);
+    return rc;
+}
+
 /* Runs it; what comes out is known from then on. */
 static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
 {
     const struct samples *s = &a->t->r->samples;
     void *onnx = NULL;
     size_t bytes = 0;
-    int rc = train_run(a->g, s->ds, &s->pre, &a->options, &a->result, err);
+    int rc = learn(a, err);
     if (rc == 0)
         rc = recipe_ship(&a->how, a->result.graph, s->pre_text, err);
     if (rc == 0)
@@ -268,6 +307,8 @@ static int train_again(struct retraining *t, const char *student, int index, yyj
     struct err why = {0};
     if (!subject)
         return err_oom(err, "a run");
+    a.subject = subject;
+    a.line = status_line_begin(t->r->q->json);
     if (!yyjson_is_obj(yyjson_obj_get(rung, "settings")))
         return leave(t, subject, "the manifest does not say how it was trained", err);
     int rc = prepare(&a, &why);
@@ -407,8 +448,12 @@ int reproduce_train_plain(struct reproduce *r, const char *design, yyjson_val *s
     yyjson_val *rung = yyjson_arr_get_first(yyjson_obj_get(student, "rungs"));
     const double threads = manifest_number(rung, "threads");
     _cleanup_(retraining_release) struct retraining t = {.r = r, .seed = r->samples.seed};
-    _cleanup_(again_release) struct again a = {
-        .t = &t, .rung = rung, .threads = threads >= 1 ? (int)threads : (int)r->q->threads};
+    _cleanup_(again_release) struct again a = {.t = &t,
+                                               .rung = rung,
+                                               .subject = "the control",
+                                               .line = status_line_begin(r->q->json),
+                                               .threads = threads >= 1 ? (int)threads
+                                                                       : (int)r->q->threads};
     if (!yyjson_is_obj(yyjson_obj_get(rung, "settings")))
         return err_set(err, ERR_FAILED_PRECONDITION, "the manifest does not say how %s was trained",
                        manifest_text(student, "name"));
@@ -420,7 +465,7 @@ int reproduce_train_plain(struct reproduce *r, const char *design, yyjson_val *s
     if (rc == 0)
         rc = open_network(&a, err);
     if (rc == 0)
-        rc = train_run(a.g, r->samples.ds, &r->samples.pre, &a.options, &a.result, err);
+        rc = learn(&a, err);
     if (rc == 0)
         rc = recipe_ship(&a.how, a.result.graph, r->samples.pre_text, err);
     if (rc < 0)
