@@ -108,8 +108,8 @@ int whole_begin(struct work_task *task, struct work_output *out, Hone__V1__Stage
     double seconds = 0, rate = 0;
     *ret_begun = false;
     int rc = load_graph(task, state->network, &g, err);
-    if (rc == 0)
-        rc = race_seconds(task, state, &seconds, err);
+    if (rc == 0) /* what is to be small does not learn on afterwards */
+        rc = race_time(task, state, &seconds, err);
     if (rc == 0)
         rc = race_rate(task, &rate, err);
     if (rc < 0)
