@@ -177,14 +177,18 @@ static void who_cannot_learn_says_why(void **state)
 {
     (void)state;
     arc_message arcs[] = {arc("wrong", "relu1_out", "gap_out", student_name),
-                          arc("conv", "relu1_out", "relu3_out", student_name)};
-    JOB_OK(run(100, arcs, 2, err));
+                          arc("conv", "relu1_out", "relu3_out", student_name),
+                          arc("wide", "gap_out", "gemm_out", student_name),
+                          arc("wide", "input", "relu3_out", student_name)};
+    JOB_OK(run(100, arcs, 4, err));
     _cleanup_(message_freep) Hone__V1__ImitateResult *result =
         job_result(&job, &hone__v1__imitate_result__descriptor);
     assert_non_null(strstr(result->arcs[0]->out, "yields 512 values, the original 8"));
     assert_int_equal(result->arcs[0]->n_kl, 0);
     assert_string_equal(result->arcs[1]->out, "");
     assert_int_equal(result->arcs[1]->n_kl, 2);
+    assert_non_null(strstr(result->arcs[2]->out, "reads 512 values, the original has 8"));
+    assert_non_null(strstr(result->arcs[3]->out, "reads 512 values, the original has "));
 }
 
 static void what_cannot_stand_in_its_place_says_why(void **state)
