@@ -8,7 +8,6 @@
 #include "shared/train/unfold.h"
 
 #define EPSILON 5e-4 /* added to variances: what hardly varies is not blown up */
-#define MAX_PATCH 1024
 #define SWEEPS 64
 #define PIECE 64 /* samples read together */
 
@@ -174,10 +173,10 @@ static int open_layer(struct whitening *h, const struct graph *g, struct err *er
     h->height = x->shape.dim[2];
     h->width = x->shape.dim[3];
     h->d = h->channels * h->w.kernel[0] * h->w.kernel[1];
-    if (h->d > MAX_PATCH)
+    if (h->d > WHITEN_MOST_PATCH)
         return err_set(err, ERR_FAILED_PRECONDITION,
                        "'%s' reads patches of %lld numbers: whitening takes at most %d",
-                       h->node->name, (long long)h->d, MAX_PATCH);
+                       h->node->name, (long long)h->d, WHITEN_MOST_PATCH);
     return 0;
 }
 
