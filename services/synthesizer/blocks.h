@@ -15,7 +15,7 @@ int blocks_begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
                  struct err *err);
 
 /* Whether the job has no whole students beside them: it wants none, or they cannot stand in. */
-bool blocks_alone(struct work_task *task, const job_state *state);
+int blocks_alone(struct work_task *task, const job_state *state, bool *ret, struct err *err);
 
 /* The job goes on without: with whole students where it may have some, or to its end. */
 int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
@@ -28,3 +28,6 @@ int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__Stag
 size_t blocks_lesson(const job_library *library, size_t first);
 /* Samples of a step: fewer where values are large. */
 uint32_t blocks_batch(const job_library *library);
+/* The batch, or a smaller one where there are not as many samples (n), which is no lesson at all.
+ */
+uint32_t blocks_batch_of(uint32_t batch, uint64_t n);

@@ -172,7 +172,8 @@ static int put_in(struct work_task *task, struct graph *g, const job_arc *arc, i
     if (made < 0)
         return made;
     if (!graph_can_replace(g, to, made))
-        return err_set(err, ERR_INTERNAL, "'%s' cannot stand for '%s'", arc->text, arc->to);
+        return err_set(err, ERR_FAILED_PRECONDITION, "'%s' cannot stand for '%s'", arc->text,
+                       arc->to);
     graph_replace_value(g, to, made);
     now[to] = made;
     return 0;
