@@ -30,6 +30,7 @@
 #define ARC_BYTES 4e8  /* of one alternative, about: larger ones learn in smaller batches */
 #define LESSON_BYTES 1.5e9
 #define LESSON_ARCS 16
+#define SCORED 256       /* samples, as in the trainer */
 #define LESSON_VALUES 16 /* as in the trainer */
 
 bool blocks_wanted(const Hone__V1__JobSpec *spec, const job_state *state)
@@ -160,7 +161,13 @@ static bool is_in(const job_arc *arc)
     return !*arc->out;
 }
 
-static int drop_slow(const struct library_parts *parts, job_library *library, struct err *err)
+/* Whether a batch can be trained of what has so many numbers for each sample. */
+static bool fits(uint32_t batch, double values, double bytes)
+{
+    return VALUE_BYTES * (double)batch * values <= bytes;
+}
+
+static int drop_unfit(const struct library_parts *parts, job_library *library, struct err *err)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < library->n_arcs; i++) {
@@ -172,6 +179,8 @@ static int drop_slow(const struct library_parts *parts, job_library *library, st
         }
         if (!(library_saving(parts, arc) > LEAST_SAVING * kept))
             rc = message_set(&arc->out, NOT_FASTER, err);
+        else if (!fits(LEAST_BATCH, (double)arc->values, LESSON_BYTES))
+            rc = message_set(&arc->out, "it is too large to learn", err);
     }
     return rc;
 }
@@ -203,37 +212,59 @@ static double seconds_each(const job_state *state, const job_library *library, d
     return SMALL * all_macs(state, library) / mac_per_s;
 }
 
-/* The one that saves least for what it costs to teach. */
-static job_arc *least_worth(const struct library_parts *parts, const job_library *library)
+static size_t count_in(const job_library *library)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < library->n_arcs; i++)
+        n += is_in(library->arcs[i]);
+    return n;
+}
+
+/* Seconds of trainers to score them: what lies behind each, half of the original on average, in
+ * every precision and once for the ranges of values. */
+static double scoring_s(const job_state *state, const job_library *library, double mac_per_s)
+{
+    const double runs = (double)(count_in(library) * (library->n_precisions + 1));
+    return SMALL * SCORED * runs * (double)state->baseline->macs / 2 / mac_per_s;
+}
+
+/* worth[i]: what arc i saves for what it costs to teach. */
+static job_arc *least_worth(const job_library *library, const double *worth)
 {
     job_arc *least = NULL;
-    double worth = INFINITY;
-    for (size_t i = 0; i < library->n_arcs; i++) {
-        job_arc *arc = library->arcs[i];
-        const double w = library_saving(parts, arc) / ((double)arc->macs + 1);
-        if (is_in(arc) && w < worth) {
-            worth = w;
-            least = arc;
+    double w = INFINITY;
+    for (size_t i = 0; i < library->n_arcs; i++)
+        if (is_in(library->arcs[i]) && worth[i] < w) {
+            w = worth[i];
+            least = library->arcs[i];
         }
-    }
     return least;
 }
 
-/* As many alternatives as can learn something in the time, and from how many samples each. */
+/* As many alternatives as can learn something in the time and be scored, and from how many samples
+ * each. What scoring takes is taken off the seconds. */
 static int spread_time(const job_state *state, const struct library_parts *parts,
-                       job_library *library, double seconds, double mac_per_s, struct err *err)
+                       job_library *library, double *seconds, double mac_per_s, struct err *err)
 {
     const double most = MOST_EPOCHS * (double)state->data->n_train;
     const double least = fmin(LEAST_SAMPLES, most);
+    _cleanup_(freep) double *worth = mem_calloc(library->n_arcs + 1, sizeof(*worth));
     job_arc *last;
+    if (!worth)
+        return err_oom(err, "alternatives");
+    for (size_t i = 0; i < library->n_arcs; i++)
+        worth[i] = library_saving(parts, library->arcs[i]) / ((double)library->arcs[i]->macs + 1);
     double each = seconds_each(state, library, mac_per_s);
-    while (each * least > seconds && (last = least_worth(parts, library)) != NULL) {
+    double scoring = scoring_s(state, library, mac_per_s);
+    while (each * least + scoring > *seconds && (last = least_worth(library, worth)) != NULL) {
         int rc = message_set(&last->out, "there is no time for it to learn", err);
         if (rc < 0)
             return rc;
         each = seconds_each(state, library, mac_per_s);
+        scoring = scoring_s(state, library, mac_per_s);
     }
-    library->samples = each > 0 ? (uint64_t)fmin(fmax(seconds, 0) / each, most) : 0;
+    *seconds = fmax(*seconds - scoring, 0);
+    library->samples = each > 0 ? (uint64_t)fmin(*seconds / each, most) : 0;
     return 0;
 }
 
@@ -253,14 +284,16 @@ uint32_t blocks_batch(const job_library *library)
     double most = 0;
     for (size_t i = 0; i < library->n_arcs; i++)
         if (is_in(library->arcs[i]))
-            most = fmax(most, VALUE_BYTES * (double)library->arcs[i]->values);
-    while (batch > LEAST_BATCH && batch * most > ARC_BYTES)
+            most = fmax(most, (double)library->arcs[i]->values);
+    while (batch > LEAST_BATCH && !fits(batch, most, ARC_BYTES))
         batch /= 2;
     return batch;
 }
 
-uint32_t blocks_batch_of(uint32_t batch, uint64_t n)
+uint32_t blocks_batch_within(uint32_t batch, double values, uint64_t n)
 {
+    while (batch > LEAST_BATCH && !fits(batch, values, LESSON_BYTES))
+        batch /= 2;
     while (batch > 1 && batch > n)
         batch /= 2;
     return batch;
@@ -329,7 +362,7 @@ static int follow_lesson(struct work_output *out, const job_state *state,
         if (is_in(library->arcs[i]))
             arcs[lesson.n_arcs++] = library->arcs[i];
     students_look(ends, &settings);
-    settings.batch = blocks_batch_of(blocks_batch(library), state->data->n_train);
+    settings.batch = blocks_batch_within(blocks_batch(library), 0, state->data->n_train);
     settings.rate = RATE;
     settings.seed = state->spec->seed;
     lesson.arcs = arcs;
@@ -364,12 +397,11 @@ static int follow_lessons(struct work_task *task, struct work_output *out, const
 static int tell(struct work_task *task, job_state *state, const job_library *library,
                 double seconds, struct err *err)
 {
-    size_t n = 0, faster = 0;
+    const size_t n = count_in(library);
+    size_t faster = 0;
     char fields[160];
-    for (size_t i = 0; i < library->n_arcs; i++) {
-        n += is_in(library->arcs[i]);
+    for (size_t i = 0; i < library->n_arcs; i++)
         faster += strcmp(library->arcs[i]->out, NOT_FASTER) != 0;
-    }
     if (n == 0)
         return err_set(err, ERR_FAILED_PRECONDITION, "%s",
                        faster ? "there is no time for any of them to learn"
@@ -401,7 +433,7 @@ static int teach(struct work_task *task, struct work_output *out, job_state *sta
     if (rc == 0)
         rc = library_parts_load(task, state, &parts, err);
     if (rc == 0)
-        rc = drop_slow(&parts, library, err);
+        rc = drop_unfit(&parts, library, err);
     if (rc == 0)
         rc = race_seconds(task, state, &seconds, err);
     if (rc == 0)
@@ -412,7 +444,7 @@ static int teach(struct work_task *task, struct work_output *out, job_state *sta
     if (rc == 0)
         rc = sort_arcs(library, err);
     if (rc == 0)
-        rc = spread_time(state, &parts, library, seconds, rate, err);
+        rc = spread_time(state, &parts, library, &seconds, rate, err);
     if (rc == 0)
         rc = tell(task, state, library, seconds, err);
     if (rc == 0)

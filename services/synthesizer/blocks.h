@@ -28,6 +28,6 @@ int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__Stag
 size_t blocks_lesson(const job_library *library, size_t first);
 /* Samples of a step: fewer where values are large. */
 uint32_t blocks_batch(const job_library *library);
-/* The batch, or a smaller one where there are not as many samples (n), which is no lesson at all.
- */
-uint32_t blocks_batch_of(uint32_t batch, uint64_t n);
+/* The batch, or a smaller one: where what learns together has so many numbers for each sample that
+ * they would take too much memory, and where there are not as many samples (n). */
+uint32_t blocks_batch_within(uint32_t batch, double values, uint64_t n);

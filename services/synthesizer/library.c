@@ -107,8 +107,7 @@ static int ask_all(struct work_task *task, const struct library_parts *parts,
     return rc;
 }
 
-/* Numbers that the network's nodes yield for one sample. */
-static uint64_t count_values(const struct graph *g)
+uint64_t library_values(const struct graph *g)
 {
     uint64_t n = 0;
     for (int v = 0; g && v < g->n_values; v++) {
@@ -128,7 +127,7 @@ static int describe(const struct library_parts *parts, const struct alternative 
     arc->last = (uint32_t)a->last;
     arc->macs = (uint64_t)cost.macs;
     arc->parameters = (uint64_t)cost.parameters;
-    arc->values = count_values(a->graph);
+    arc->values = library_values(a->graph);
     arc->loss = NAN;
     int rc = message_set(&arc->text, a->text, err);
     if (rc == 0)

@@ -169,6 +169,11 @@ static void large_values_are_learned_in_small_batches_and_short_lessons(void **s
     assert_int_equal(blocks_lesson(&library, 19), 20); /* one alone in any case */
     arcs[19].out = (char *)"it is not faster";
     assert_int_equal(blocks_batch(&library), 64);
+    assert_int_equal(blocks_batch_within(32, 1000, 50000), 32);
+    assert_int_equal(blocks_batch_within(32, 1e7, 50000), 8);
+    assert_int_equal(blocks_batch_within(32, 1e9, 50000), 8);
+    assert_int_equal(blocks_batch_within(32, 1000, 20), 16);
+    assert_int_equal(blocks_batch_within(32, 1e9, 3), 2);
 }
 
 /* The largest of one number is always the same: nothing would tell how much anything hurts. */
@@ -256,6 +261,52 @@ static void without_prices_the_job_goes_on_as_it_did(void **state)
     assert_true(stage_decided(next->state, "no alternatives of blocks: "));
     assert_true(stage_decided(next->state, "nobody measures"));
     assert_string_equal(next->state->library, "");
+}
+
+/* 0.3 of 2970 s are for lessons; a sample takes 2 ms through the original. */
+static void lessons_leave_time_to_score(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    double seconds = 0;
+    size_t taught = 0;
+    int n = 0;
+    stage_rate(&stage, "1e9");
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    for (; stage_follow(&stage, "imitate", n); n++) {
+        _cleanup_(message_freep) Hone__V1__ImitateTask *lesson =
+            stage_payload(stage_follow(&stage, "imitate", n), &hone__v1__imitate_task__descriptor);
+        seconds += lesson->seconds;
+        taught += lesson->n_arcs;
+    }
+    assert_true(taught > 5);
+    const double scoring =
+        (double)taught * 256 * 3 * 2e-3; /* half of it, as small ones take twice */
+    assert_true(seconds <= 891 - scoring + n && seconds > 891 - scoring - 10);
+}
+
+static void what_is_too_large_does_not_learn(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    _cleanup_(message_freep) job_library *library = library_of(with_prices);
+    char name[HASH_HEX_BYTES];
+    size_t large = 0;
+    for (; !str_starts_with(library->arcs[large]->text, "conv"); large++)
+        assert_true(large + 1 < library->n_arcs);
+    library->arcs[large]->values = 1000000000;
+    STAGE_OK(message_store(stage.store, library, name, err));
+    STAGE_OK(message_set(&with_prices->library, name, err));
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "join");
+    _cleanup_(message_freep) job_library *then = library_of(after);
+    size_t out = 0;
+    for (size_t i = 0; i < then->n_arcs; i++)
+        out += strcmp(then->arcs[i]->out, "it is too large to learn") == 0;
+    assert_int_equal(out, 1);
+    assert_int_equal(blocks_batch(then), 64);
 }
 
 /* Listed by a job whose prices or lessons failed. */
@@ -553,6 +604,8 @@ int main(void)
         TEST(without_prices_the_job_goes_on_as_it_did),
         TEST(a_library_that_nobody_was_taught_of_is_made_anew),
         TEST(without_time_to_learn_nobody_does),
+        TEST(lessons_leave_time_to_score),
+        TEST(what_is_too_large_does_not_learn),
         TEST(few_samples_are_learned_in_batches_that_they_fill),
         TEST(the_best_paths_become_students_that_inherit),
         TEST(a_path_that_cannot_stand_leaves_the_others),
