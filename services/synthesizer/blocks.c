@@ -19,7 +19,6 @@
 #define SHARE 0.15           /* of the time for training that alternatives learn in */
 #define SHARE_ALONE 0.3      /* where there are no whole students */
 #define LEAST_SAVING 0.03    /* of what is replaced: what saves less is no alternative */
-#define SMALL 2.0            /* small networks take so many times the time of their products */
 #define LEAST_SAMPLES 2048.0 /* below an alternative learns nothing: then there are fewer */
 #define MOST_EPOCHS 4.0
 #define RATE 0.002 /* of Adam */
@@ -209,7 +208,7 @@ static double all_macs(const job_state *state, const job_library *library)
 /* Seconds of trainers for each sample that all learn from. */
 static double seconds_each(const job_state *state, const job_library *library, double mac_per_s)
 {
-    return SMALL * all_macs(state, library) / mac_per_s;
+    return BLOCKS_SMALL * all_macs(state, library) / mac_per_s;
 }
 
 static size_t count_in(const job_library *library)
@@ -225,7 +224,7 @@ static size_t count_in(const job_library *library)
 static double scoring_s(const job_state *state, const job_library *library, double mac_per_s)
 {
     const double runs = (double)(count_in(library) * (library->n_precisions + 1));
-    return SMALL * SCORED * runs * (double)state->baseline->macs / 2 / mac_per_s;
+    return BLOCKS_SMALL * BLOCKS_SCORED * runs * (double)state->baseline->macs / 2 / mac_per_s;
 }
 
 /* worth[i]: what arc i saves for what it costs to teach. */
@@ -372,6 +371,7 @@ static int follow_lesson(struct work_output *out, const job_state *state,
     lesson.settings = &settings;
     lesson.samples = library->samples;
     lesson.seconds = seconds;
+    lesson.reserve_s = state->reserve_s;
     lesson.precisions = library->precisions;
     lesson.n_precisions = library->n_precisions;
     return lesson.n_arcs > 0 ? work_follow(out, "trainer", "imitate", &lesson.base, err) : 0;

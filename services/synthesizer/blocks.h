@@ -23,6 +23,9 @@ int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__Stag
 
 /* ---- lessons: which arcs learn together, in one task ---- */
 
+#define BLOCKS_SCORED 256 /* samples that each is scored on, as in the trainer */
+#define BLOCKS_SMALL 2.0  /* small networks take so many times the time of their products */
+
 /* Arcs [first, ret) of those that are still in the library, in its order: as many as share few
  * values and take bounded memory. Returns n_arcs at the end. Skips those that are out. */
 size_t blocks_lesson(const job_library *library, size_t first);

@@ -71,6 +71,16 @@ static int set_lesson(struct work_task *task, const job_state *state, const stru
     return 0;
 }
 
+/* Seconds to score all, in one precision and once for the ranges of values. */
+static double scoring_s(const job_state *state, double mac_per_s)
+{
+    double macs = 0;
+    for (size_t i = 0; i < state->n_students; i++)
+        if (students_active(state->students[i]))
+            macs += (double)state->students[i]->macs;
+    return BLOCKS_SMALL * 2 * BLOCKS_SCORED * macs / mac_per_s;
+}
+
 /* How many samples there is time for, by the products of all and of the original. */
 static double samples_for(const job_state *state, double seconds, double mac_per_s)
 {
@@ -106,6 +116,7 @@ static int follow(struct work_task *task, struct work_output *out, job_state *st
     lesson->preprocess = state->preprocess;
     lesson->samples = (uint64_t)samples;
     lesson->seconds = ceil(seconds);
+    lesson->reserve_s = state->reserve_s;
     if (rc == 0)
         rc = work_follow(out, "trainer", "imitate", &lesson->base, err);
     lesson->settings = NULL; /* not its own */
@@ -127,6 +138,7 @@ int whole_begin(struct work_task *task, struct work_output *out, Hone__V1__Stage
         rc = race_rate(task, &rate, err);
     if (rc < 0)
         return rc;
+    seconds -= scoring_s(state, rate);
     const double samples = samples_for(state, seconds, rate);
     if (g->n_outputs != 1 || !(samples >= BATCH))
         return state_decide(state, err, "%s do not learn as a whole: %s",

@@ -468,6 +468,7 @@ static void paths_of_other_networks_learn_what_the_original_yields(void **state)
     assert_in_range(after->n_students, 2, 4);
     _cleanup_(message_freep) Hone__V1__ImitateTask *lesson = lesson_of(0);
     assert_int_equal(lesson->n_arcs, after->n_students);
+    assert_true(lesson->reserve_s == 30 && after->reserve_s == 30);
     Hone__V1__ImitateResult result = HONE__V1__IMITATE_RESULT__INIT;
     for (size_t i = 0; i < lesson->n_arcs; i++) {
         job_arc *arc = lesson->arcs[i];
