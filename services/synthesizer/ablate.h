@@ -17,6 +17,6 @@ void ablate_training(const job_state *state, const job_student *student,
 double ablate_teacher_s(const job_state *state, double mac_per_s);
 
 #define ABLATE_DRAWN 4
-/* Instead of space_enrol: as many students, or fewer, between the two costs; each as likely. */
+/* Instead of enrol_choose: as many students, or fewer, between the two costs; each as likely. */
 int ablate_enrol(const job_state *state, const struct space *space, double most_cost,
                  double least_cost, int ret[ABLATE_DRAWN]);

@@ -3,67 +3,13 @@
  * behind it. The two are what is nearest to the weights: W ~ U (U' W), U the first eigenvectors of
  * W W' (Denton and others, 2014).
  */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "services/synthesizer/alternatives.h"
+#include "shared/base/eigen.h"
 #include "shared/graph/infer.h"
 
 #define MULTIPLE 16
 #define MOST_CHANNELS 256
-#define SWEEPS 12
 #define WIDE 128 /* channels that a 1x1 convolution reads: below it is not worth two */
-
-/* ---- eigenvectors of a symmetric matrix (Jacobi's method) ---- */
-
-static void rotate(double *a, double *v, int n, int p, int q)
-{
-    const double apq = a[p * n + q];
-    if (fabs(apq) < 1e-300)
-        return;
-    const double theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-    const double t = (theta >= 0 ? 1 : -1) / (fabs(theta) + sqrt(theta * theta + 1));
-    const double c = 1 / sqrt(t * t + 1), s = t * c;
-    for (int k = 0; k < n; k++) {
-        const double x = a[k * n + p], y = a[k * n + q];
-        a[k * n + p] = c * x - s * y;
-        a[k * n + q] = s * x + c * y;
-    }
-    for (int k = 0; k < n; k++) {
-        const double x = a[p * n + k], y = a[q * n + k];
-        a[p * n + k] = c * x - s * y;
-        a[q * n + k] = s * x + c * y;
-    }
-    for (int k = 0; k < n; k++) {
-        const double x = v[k * n + p], y = v[k * n + q];
-        v[k * n + p] = c * x - s * y;
-        v[k * n + q] = s * x + c * y;
-    }
-}
-
-/* a [n, n] becomes diagonal; column i of v belongs to the ith eigenvalue. */
-static void eigenvectors(double *a, double *v, int n)
-{
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < n; k++)
-            v[i * n + k] = i == k;
-    for (int sweep = 0; sweep < SWEEPS; sweep++)
-        for (int p = 0; p < n; p++)
-            for (int q = p + 1; q < n; q++)
-                rotate(a, v, n, p, q);
-}
-
-/* The column of the largest eigenvalue among those that are not taken yet, which it is then. */
-static int next_largest(const double *a, int n, bool *taken)
-{
-    int best = -1;
-    for (int i = 0; i < n; i++)
-        if (!taken[i] && (best < 0 || a[i * n + i] > a[best * n + best]))
-            best = i;
-    taken[best] = true;
-    return best;
-}
 
 /* ---- factors of a convolution's weights ---- */
 
@@ -71,28 +17,40 @@ struct factors {
     float *first, *second; /* [rank, row], [n, rank] */
 };
 
+/* The largest value that is not taken yet, which it is then. */
+static int next_largest(const double *values, int n, bool *taken)
+{
+    int best = -1;
+    for (int i = 0; i < n; i++)
+        if (!taken[i] && (best < 0 || values[i] > values[best]))
+            best = i;
+    taken[best] = true;
+    return best;
+}
+
 /* w: [n, row]. The factors are filled. */
 static int factorise(const float *w, int n, int64_t row, int rank, const struct factors *to,
                      struct arena *arena, struct err *err)
 {
     double *a = arena_alloc(arena, (size_t)n * (size_t)n, sizeof(*a));
     double *v = arena_alloc(arena, (size_t)n * (size_t)n, sizeof(*v));
+    double *values = arena_alloc(arena, (size_t)n, sizeof(*values));
     bool *taken = arena_alloc(arena, (size_t)n, sizeof(*taken));
-    if (!a || !v || !taken)
+    if (!a || !v || !values || !taken)
         return err_oom(err, "factors");
     for (int i = 0; i < n; i++)
         for (int k = 0; k < n; k++)
             for (int64_t x = 0; x < row; x++)
                 a[i * n + k] += (double)w[i * row + x] * (double)w[k * row + x];
-    eigenvectors(a, v, n);
+    eigen_symmetric(a, v, values, n);
     for (int r = 0; r < rank; r++) {
-        const int column = next_largest(a, n, taken);
+        const double *vector = v + (int64_t)next_largest(values, n, taken) * n;
         for (int i = 0; i < n; i++)
-            to->second[i * rank + r] = (float)v[i * n + column];
+            to->second[i * rank + r] = (float)vector[i];
         for (int64_t x = 0; x < row; x++) {
             double sum = 0;
             for (int i = 0; i < n; i++)
-                sum += v[i * n + column] * (double)w[i * row + x];
+                sum += vector[i] * (double)w[i * row + x];
             to->first[r * row + x] = (float)sum;
         }
     }

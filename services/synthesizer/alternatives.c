@@ -5,7 +5,6 @@
 
 #include "shared/design/design.h"
 
-#define MOST 4096
 #define MOST_STRIDE 4
 #define MOST_PERIOD 3
 
@@ -32,8 +31,6 @@ static int make_room(struct alternatives *a, struct err *err)
 {
     if (a->n < a->cap)
         return 0;
-    if (a->n == MOST)
-        return err_set(err, ERR_RESOURCE_EXHAUSTED, "more than %d alternatives", MOST);
     const int cap = a->cap ? 2 * a->cap : 64;
     struct alternative *list = arena_alloc(a->arena, (size_t)cap, sizeof(*list));
     if (!list)
@@ -50,6 +47,10 @@ int alternatives_add(struct alternatives *to, int first, int last, struct graph 
 {
     _cleanup_(graph_freep) struct graph *taken = graph;
     va_list args;
+    if (to->n == ALTERNATIVES_MOST) {
+        to->left_out++;
+        return 0;
+    }
     int rc = make_room(to, err);
     if (rc < 0)
         return rc;
@@ -94,7 +95,23 @@ bool alternatives_pictures(const struct alternatives *a, int first, int last, in
     return stride >= 1 && stride <= MOST_STRIDE;
 }
 
-int alternatives_design(const struct alternatives *a, const char *text, int first, int last,
+/* Whether the design has at least as many products as the units, or is out of all proportion. */
+static int is_costly(const struct alternatives *a, const struct design *design,
+                     const struct design_ends *ends, int first, int last, bool *ret,
+                     struct err *err)
+{
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    struct design_ends bare = *ends;
+    int64_t macs = 0;
+    bare.bare = true;
+    for (int u = first; u <= last; u++)
+        macs += a->units->units[u].macs;
+    int rc = design_build(design, &bare, &g, err);
+    *ret = rc == 0 ? graph_cost(g).macs >= macs : rc == -ERR_FAILED_PRECONDITION;
+    return *ret ? 0 : rc;
+}
+
+int alternatives_design(struct alternatives *a, const char *text, int first, int last,
                         struct graph **ret, struct err *err)
 {
     _cleanup_(arena_freep) struct arena *arena = arena_new();
@@ -114,7 +131,10 @@ int alternatives_design(const struct alternatives *a, const char *text, int firs
         made.channels != out->shape.dim[1] || made.height != out->shape.dim[2] ||
         made.width != out->shape.dim[3])
         return 0;
-    return design_build(&design, &ends, ret, err);
+    bool costly = false;
+    rc = is_costly(a, &design, &ends, first, last, &costly, err);
+    a->left_out += costly;
+    return rc < 0 || costly ? rc : design_build(&design, &ends, ret, err);
 }
 
 int alternatives_layers(const struct alternatives *a, int first, int last)
@@ -164,7 +184,8 @@ static int end_of_stage(const struct alternatives *a, int first, int period)
     bool smaller = period > 1;
     for (int i = first; smaller && i < last; i++)
         smaller = units_alike(a->g, a->units, i, i + 1);
-    while (last + 1 < n && units_alike(a->g, a->units, last + 1 - period, last + 1))
+    while (last + 1 < n && a->units->units[last + 1].to >= 0 &&
+           units_alike(a->g, a->units, last + 1 - period, last + 1))
         last++;
     const int times = (last + 1 - first) / period;
     return smaller || times < 2 ? first - 1 : first + times * period - 1;

@@ -32,6 +32,7 @@ struct alternatives {
     int period; /* units of what is repeated in the stage that is offered */
     int n, cap;
     struct alternative *list;
+    int left_out; /* pieces with more products than what is there; whatever comes when it is full */
 };
 
 /* What a type is offered: each run of up to most_units units; or each stage, something of one to
@@ -54,7 +55,9 @@ void alternatives_release(struct alternatives *a); /* for _cleanup_ */
 
 /* ---- for types ---- */
 
-/* Adds one, which takes the graph over, even where this fails. */
+/* Adds one, which takes the graph over, even where this fails; leaves it out once there are
+ * ALTERNATIVES_MOST. */
+#define ALTERNATIVES_MOST 4096
 int alternatives_add(struct alternatives *to, int first, int last, struct graph *graph,
                      struct err *err, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
 
@@ -65,8 +68,8 @@ bool alternatives_pictures(const struct alternatives *a, int first, int last, in
 /* How many layers they have together. */
 int alternatives_layers(const struct alternatives *a, int first, int last);
 /* The pieces of the design (shared/design/design.h) in place of units first to last; *ret is NULL
- * where they yield another shape. */
-int alternatives_design(const struct alternatives *a, const char *text, int first, int last,
+ * where they yield another shape, or have as many products. */
+int alternatives_design(struct alternatives *a, const char *text, int first, int last,
                         struct graph **ret, struct err *err);
 /* Adds the piece of this type in the width and stride of the units, where it fits and they have
  * several layers. */

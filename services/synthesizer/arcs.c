@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/synthesizer/space.h"
+
 /* Storage types of values; the order is that of `type_names`, the precisions of whole networks. */
 enum type { TYPE_F32, TYPE_BF16, TYPE_U8, TYPE_COUNT };
 static const char *const type_names[TYPE_COUNT] = {"fp32", "bf16", "int8"};
@@ -511,6 +513,13 @@ static int add_alternative_in(struct builder *b, const Hone__V1__Library__Arc *f
     return 0;
 }
 
+/* In a packed file, where an alternative has the few bits that students have. */
+static double alternative_bytes(double parameters, enum type t)
+{
+    return t == TYPE_U8 ? space_bytes(true, parameters) - space_bytes(true, 0)
+                        : FP32_BYTES * parameters;
+}
+
 static int add_alternative(struct builder *b, const Hone__V1__Library *library,
                            const Hone__V1__Library__Arc *from, struct err *err)
 {
@@ -522,7 +531,7 @@ static int add_alternative(struct builder *b, const Hone__V1__Library *library,
         const double us = p < from->n_us ? from->us[p] : 0;
         if (t < 0 || !isfinite(from->kl[p]) || (*from->network && !(us > 0)))
             continue;
-        const double bytes = (double)from->parameters * (t == TYPE_U8 ? 1 : FP32_BYTES);
+        const double bytes = alternative_bytes((double)from->parameters, (enum type)t);
         const struct select_arc arc = {.cost = b->by_size ? bytes : us,
                                        .score = fmax(from->kl[p], 0)};
         int r = add_alternative_in(b, from, first, behind, (enum type)t, arc, err);

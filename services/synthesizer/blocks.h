@@ -15,7 +15,7 @@ int blocks_begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
                  struct err *err);
 
 /* Whether the job has no whole students beside them: it wants none, or they cannot stand in. */
-bool blocks_alone(struct work_task *task, const job_state *state);
+int blocks_alone(struct work_task *task, const job_state *state, bool *ret, struct err *err);
 
 /* The job goes on without: with whole students where it may have some, or to its end. */
 int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
@@ -23,8 +23,14 @@ int blocks_leave(struct work_task *task, struct work_output *out, Hone__V1__Stag
 
 /* ---- lessons: which arcs learn together, in one task ---- */
 
+#define BLOCKS_SCORED 256 /* samples that each is scored on, as in the trainer */
+#define BLOCKS_SMALL 2.0  /* small networks take so many times the time of their products */
+
 /* Arcs [first, ret) of those that are still in the library, in its order: as many as share few
  * values and take bounded memory. Returns n_arcs at the end. Skips those that are out. */
 size_t blocks_lesson(const job_library *library, size_t first);
 /* Samples of a step: fewer where values are large. */
 uint32_t blocks_batch(const job_library *library);
+/* The batch, or a smaller one: where what learns together has so many numbers for each sample that
+ * they would take too much memory, and where there are not as many samples (n). */
+uint32_t blocks_batch_within(uint32_t batch, double values, uint64_t n);

@@ -52,8 +52,8 @@ static int take_lesson(struct work_task *task, int i, job_state *state, job_libr
     if (rc < 0)
         return rc;
     library->seconds += result->seconds;
-    if (result->samples < library->samples)
-        library->samples = result->samples; /* there was no time for more */
+    if (result->samples > 0 && result->samples < library->samples) /* 0: nothing was to learn */
+        library->samples = result->samples;                        /* there was no time for more */
     return 0;
 }
 
@@ -114,15 +114,19 @@ static int enrol(struct work_task *task, job_state *state, const struct library_
 {
     _cleanup_(graph_freep) struct graph *g = NULL;
     _cleanup_(freep) char *text = paths_text(path, parts->units.n);
+    struct err why = {0};
     if (!text)
         return err_oom(err, "a path");
     if (is_known_design(state, text))
         return 0;
-    int rc = paths_assemble(task, parts, path, &g, err);
-    if (rc == 0 && !is_affordable(state, g, path->us))
+    int rc = paths_assemble(task, parts, path, &g, &why);
+    if (rc < 0)
+        return work_is_permanent(rc)
+                   ? state_decide(state, err, "%s is left out: %s", text, why.message)
+                   : err_set(err, why.code, "%s", why.message);
+    if (!is_affordable(state, g, path->us))
         return 0;
-    if (rc == 0)
-        rc = students_inherit(task, state, g, text, path->us, err);
+    rc = students_inherit(task, state, g, text, path->us, err);
     if (rc == 0 && !goal_small(state->spec)) /* small ones are built in several forms */
         rc = note_precisions(state->students[state->n_students - 1], path, err);
     if (rc < 0)
@@ -211,6 +215,7 @@ int join_race(struct work_task *task, struct work_output *out, Hone__V1__StageTa
     int n = count_newcomers(stage->state, &last), rc = 0;
     if (n == 0)
         return race_next(task, out, stage, ret_begun, err);
+    stage->state->views = stage->state->views ? stage->state->views : VIEWS;
     for (*ret_begun = false; rc == 0; n--) {
         rc = race_begin_rung(task, out, stage, n > 1 ? FIRST_SHARE * seconds : seconds, ret_begun,
                              err);
@@ -228,7 +233,6 @@ static int race(struct work_task *task, struct work_output *out, Hone__V1__Stage
 {
     double seconds = 0;
     bool begun = false, whole = false;
-    stage->state->views = stage->state->views ? stage->state->views : VIEWS;
     int rc = race_seconds(task, stage->state, &seconds, err);
     if (rc == 0)
         rc = whole_needed(task, stage->state, &whole, err);
@@ -249,7 +253,11 @@ static int go_on(struct work_task *task, struct work_output *out, Hone__V1__Stag
         rc = state_decide(stage->state, err, "no alternatives of blocks: %s", why->message);
     if (rc < 0)
         return rc;
-    if (!blocks_alone(task, stage->state) || stage->state->n_students == 0)
+    bool alone = false;
+    rc = blocks_alone(task, stage->state, &alone, err);
+    if (rc < 0)
+        return rc;
+    if (!alone || stage->state->n_students == 0)
         return blocks_leave(task, out, stage, err);
     stage->state->replaced = true;
     return race(task, out, stage, err);

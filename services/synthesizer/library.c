@@ -107,8 +107,7 @@ static int ask_all(struct work_task *task, const struct library_parts *parts,
     return rc;
 }
 
-/* Numbers that the network's nodes yield for one sample. */
-static uint64_t count_values(const struct graph *g)
+uint64_t library_values(const struct graph *g)
 {
     uint64_t n = 0;
     for (int v = 0; g && v < g->n_values; v++) {
@@ -128,7 +127,7 @@ static int describe(const struct library_parts *parts, const struct alternative 
     arc->last = (uint32_t)a->last;
     arc->macs = (uint64_t)cost.macs;
     arc->parameters = (uint64_t)cost.parameters;
-    arc->values = count_values(a->graph);
+    arc->values = library_values(a->graph);
     arc->loss = NAN;
     int rc = message_set(&arc->text, a->text, err);
     if (rc == 0)
@@ -171,6 +170,22 @@ static int look_at_channels(struct work_task *task, job_state *state,
                : err_set(err, why.code, "%s", why.message);
 }
 
+/* Their networks in the store, as many as may be; the others are left out. */
+static int add_all(struct work_task *task, const struct library_parts *parts,
+                   const struct alternatives *all, Hone__V1__PriceTask *price, job_library *library,
+                   int *ret_left_out, struct err *err)
+{
+    size_t bytes = 0;
+    int rc = 0, i = 0;
+    for (; rc == 0 && i < all->n && bytes < MOST_BYTES; i++) {
+        rc = work_check(task, err);
+        if (rc == 0)
+            rc = add(task, parts, &all->list[i], price, library, &bytes, err);
+    }
+    *ret_left_out = all->left_out + all->n - i;
+    return rc;
+}
+
 int library_make(struct work_task *task, job_state *state, const struct library_parts *parts,
                  Hone__V1__PriceTask *price, job_library **ret, struct err *err)
 {
@@ -178,7 +193,7 @@ int library_make(struct work_task *task, job_state *state, const struct library_
     _cleanup_(message_freep) job_library *library =
         message_new(&hone__v1__library__descriptor, err);
     struct activity activity;
-    size_t bytes = 0;
+    int left_out = 0;
     if (!library)
         return -ERR_RESOURCE_EXHAUSTED;
     int rc = look_at_channels(task, state, parts, &activity, err);
@@ -188,8 +203,13 @@ int library_make(struct work_task *task, job_state *state, const struct library_
     for (size_t p = 0; rc == 0 && p < parts->profile->n_precisions; p++)
         rc = message_append_text(&library->precisions, &library->n_precisions,
                                  parts->profile->precisions[p], err);
-    for (int i = 0; rc == 0 && i < all.n && bytes < MOST_BYTES; i++)
-        rc = add(task, parts, &all.list[i], price, library, &bytes, err);
+    if (rc == 0)
+        rc = add_all(task, parts, &all, price, library, &left_out, err);
+    if (rc == 0 && left_out > 0)
+        rc = state_decide(state, err,
+                          "blocks: %d alternatives are left out: they have as many products as "
+                          "what is there, or too many bytes",
+                          left_out);
     if (rc < 0)
         return rc;
     *ret = TAKE_PTR(library);

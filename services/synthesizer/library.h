@@ -25,6 +25,9 @@ void library_parts_release(struct library_parts *parts); /* for _cleanup_ */
 int library_make(struct work_task *task, job_state *state, const struct library_parts *parts,
                  Hone__V1__PriceTask *price, job_library **ret, struct err *err);
 
+/* Numbers that the network's nodes yield for one sample; 0 of NULL. */
+uint64_t library_values(const struct graph *g);
+
 /* Prices in the order in which they were asked for. INTERNAL where these are as many as others. */
 int library_price(job_library *library, const Hone__V1__PriceResult *prices, struct err *err);
 

@@ -65,17 +65,6 @@ static int read_path(const struct choice *c, const struct select_path *from, str
     return arcs_path_choice(arcs, from, arena, &ret->kept, err);
 }
 
-/* The path of the front that hurts least within the cost; -1: there is none. The front is sorted by
- * cost. */
-static int gentlest(const struct select_front *front, double most)
-{
-    int best = -1;
-    for (int i = 0; i < front->n_paths && front->paths[i].cost <= most; i++)
-        if (best < 0 || front->paths[i].score < front->paths[best].score)
-            best = i;
-    return best;
-}
-
 static int pick(const struct choice *c, double most_cost, int most, struct arena *arena,
                 struct path *ret, int *ret_n, struct err *err)
 {
@@ -84,7 +73,7 @@ static int pick(const struct choice *c, double most_cost, int most, struct arena
     double limit = most_cost - floor;
     *ret_n = 0;
     for (int level = 0; level < LEVELS && *ret_n < most; level++) {
-        const int best = gentlest(front, limit);
+        const int best = select_gentlest(front, limit);
         if (best < 0)
             break;
         int rc = read_path(c, &front->paths[best], arena, &ret[*ret_n], err);
@@ -172,7 +161,8 @@ static int put_in(struct work_task *task, struct graph *g, const job_arc *arc, i
     if (made < 0)
         return made;
     if (!graph_can_replace(g, to, made))
-        return err_set(err, ERR_INTERNAL, "'%s' cannot stand for '%s'", arc->text, arc->to);
+        return err_set(err, ERR_FAILED_PRECONDITION, "'%s' cannot stand for '%s'", arc->text,
+                       arc->to);
     graph_replace_value(g, to, made);
     now[to] = made;
     return 0;

@@ -34,6 +34,7 @@ char *paths_text(const struct path *path, int n_units);
 #define PATHS_PREFIX_BYTES 32
 const char *paths_prefix(const job_arc *arc, char text[PATHS_PREFIX_BYTES]);
 
-/* The original with the path's alternatives in their places, as they learned. */
+/* The original with the path's alternatives in their places, as they learned. FAILED_PRECONDITION
+ * where one cannot stand there: where nothing is left between input and output. */
 int paths_assemble(struct work_task *task, const struct library_parts *parts,
                    const struct path *path, struct graph **ret, struct err *err);

@@ -129,13 +129,31 @@ int redesign_ask(struct work_task *task, struct work_output *out, Hone__V1__Stag
     return rc == 0 ? work_continue(out, "synthesizer", "enroll", &stage->base, err) : rc;
 }
 
-/* A failure that lasts costs the redesign, not the job, which ends with what it has. */
-static int end_early(struct work_output *out, Hone__V1__StageTask *stage, const struct err *why,
-                     struct err *err)
+/* A failure that lasts is a decision, others are the task's. */
+static int note_failure(job_state *state, const struct err *why, struct err *err)
 {
-    if (!work_is_permanent(why->code))
-        return err_set(err, why->code, "%s", why->message);
-    int rc = state_decide(stage->state, err, "redesign: %s", why->message);
+    return work_is_permanent(why->code) ? state_decide(state, err, "redesign: %s", why->message)
+                                        : err_set(err, why->code, "%s", why->message);
+}
+
+/* A failure that lasts costs the redesign, not the job: those who are there already, from blocks or
+ * from a job before, race each other, or the job ends with what it has. */
+static int end_early(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
+                     const struct err *why, struct err *err)
+{
+    struct err again = {0};
+    double seconds = 0;
+    bool begun = false;
+    int rc = note_failure(stage->state, why, err);
+    if (rc < 0)
+        return rc;
+    rc = race_seconds(task, stage->state, &seconds, &again);
+    if (rc == 0)
+        rc = join_race(task, out, stage, seconds, &begun, &again);
+    if (rc == 0 && begun)
+        return 0;
+    if (rc < 0)
+        rc = note_failure(stage->state, &again, err);
     return rc == 0 ? race_finish(out, stage, err) : rc;
 }
 
@@ -148,10 +166,12 @@ int synthesizer_redesign(struct work_task *task, struct work_output *out, struct
         return rc;
     if (blocks_wanted(stage->state->spec, stage->state))
         return blocks_begin(task, out, stage, err);
-    rc = race_keep_reserve(task, stage->state, &why);
+    /* Where blocks came first it was kept before they learned, which is no part of the end. */
+    if (!spec_space_has(stage->state->spec, "blocks"))
+        rc = race_keep_reserve(task, stage->state, &why);
     if (rc == 0)
         rc = redesign_ask(task, out, stage, &why);
-    return rc < 0 ? end_early(out, stage, &why, err) : 0;
+    return rc < 0 ? end_early(task, out, stage, &why, err) : 0;
 }
 
 /* ---- the stage enroll ---- */
@@ -338,6 +358,6 @@ int synthesizer_enroll(struct work_task *task, struct work_output *out, struct e
         return rc;
     rc = begin(task, out, stage, &begun, &why);
     if (rc < 0)
-        return end_early(out, stage, &why, err);
+        return end_early(task, out, stage, &why, err);
     return begun ? 0 : race_finish(out, stage, err);
 }

@@ -40,7 +40,7 @@ static int take_over(job_state *state, struct err *err)
     state->enrolments = 0;
     state->n_rounds = 0;
     state->redesigned = false;
-    state->replaced = state->replaced && !*state->library; /* other limits, other paths */
+    state->replaced = false; /* other limits, other paths */
     goal_judge(state);
     for (size_t i = 0; rc == 0 && i < state->n_students; i++)
         rc = admit(state, state->students[i], err);

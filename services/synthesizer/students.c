@@ -10,6 +10,7 @@
 #include "shared/base/str.h"
 #include "shared/design/student.h"
 #include "shared/graph/onnx.h"
+#include "shared/train/unfold.h"
 
 #define DELIVERIES 10 /* of a training task: it goes on where it was */
 #define USUAL_BATCH 64
@@ -18,6 +19,7 @@
 #define USUAL_RATE 0.2      /* of that batch */
 #define INHERITED_RATE 0.02 /* of weights that fit already */
 #define LOOKAHEAD 5
+#define USUAL_KERNEL 3 /* side, at most, of stems that say none */
 #define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
@@ -194,6 +196,17 @@ static uint32_t batch_of(const job_state *state)
     return batch;
 }
 
+/* Whether the patches of pictures that its first layer reads are small enough. */
+static bool can_whiten(const job_student *student, const struct design_ends *ends)
+{
+    _cleanup_(arena_freep) struct arena *arena = arena_new();
+    struct design design;
+    if (!arena || design_parse(student->design, arena, &design, NULL) < 0)
+        return false;
+    const int64_t side = design.pieces[0].kernel ? design.pieces[0].kernel : USUAL_KERNEL;
+    return ends->channels * side * side <= WHITEN_MOST_PATCH;
+}
+
 static void settings_of(const job_state *state, const job_student *student,
                         const struct design_ends *ends, int epochs, Hone__V1__TrainSettings *s)
 {
@@ -207,7 +220,8 @@ static void settings_of(const job_state *state, const job_student *student,
     s->temperature = TEMPERATURE;
     s->views = state->views;
     s->reinit = student->rungs == 0 && !student->inherits;
-    s->zero_residual = s->identity = s->whiten = s->reinit;
+    s->zero_residual = s->identity = s->reinit;
+    s->whiten = s->reinit && can_whiten(student, ends);
     s->lookahead = LOOKAHEAD;
     students_look(ends, s);
 }

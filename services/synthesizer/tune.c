@@ -10,6 +10,7 @@
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/stages.h"
 #include "services/synthesizer/synthesizer.h"
+#include "services/synthesizer/whole.h"
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
@@ -79,7 +80,7 @@ static int ask(struct work_task *task, struct work_output *out, job_state *state
                const struct pupil *list, int n, int epochs, struct err *err)
 {
     struct design_ends ends;
-    int rc = students_ends(task, state, &ends, err);
+    int rc = students_reads(task, state, &ends, err);
     if (rc == 0)
         rc = state_decide(state, err, "few bits: %d networks learn on in them, %d epochs each", n,
                           epochs);
@@ -91,33 +92,52 @@ static int ask(struct work_task *task, struct work_output *out, job_state *state
     return rc;
 }
 
-static int begin(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
-                 size_t old, struct err *err)
+/* *ret_begun: whether anybody learns on. They learn by their answers, which must be classes. */
+static int begin(struct work_task *task, struct work_output *out, job_state *state, size_t old,
+                 bool *ret_begun, struct err *err)
 {
-    job_state *state = stage->state;
     _cleanup_(freep) struct pupil *list = mem_calloc(state->n_candidates + 1, sizeof(*list));
     double seconds = 0, rate = 0;
+    bool whole = false;
+    *ret_begun = false;
     int rc = list ? race_time(task, state, &seconds, err) : err_oom(err, "students");
     if (rc == 0)
         rc = race_rate(task, &rate, err);
-    if (rc < 0)
+    if (rc == 0)
+        rc = whole_needed(task, state, &whole, err);
+    if (rc < 0 || whole)
         return rc;
     int n = list_pupils(state, old, rate, list);
     const int epochs = epochs_for(list, &n, seconds);
     if (n == 0)
-        return stages_measure(out, stage, err);
+        return 0;
     rc = ask(task, out, state, list, n, epochs, err);
-    return rc == 0 ? work_continue(out, "synthesizer", "tuned", &stage->base, err) : rc;
+    *ret_begun = rc == 0;
+    return rc;
 }
 
+/* A failure that lasts costs the tuning: what was built is measured as it is. */
 int synthesizer_tune(struct work_task *task, struct work_output *out, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__StageTask *stage = NULL;
+    struct err why = {0};
+    bool begun = false;
     int rc = race_stage(task, &stage, err);
     const size_t old = rc == 0 ? stage->state->n_candidates : 0;
     if (rc == 0)
         rc = stages_take_builds(task, stage->state, err);
-    return rc == 0 ? begin(task, out, stage, old, err) : rc;
+    if (rc < 0)
+        return rc;
+    rc = begin(task, out, stage->state, old, &begun, &why);
+    if (rc < 0 && !work_is_permanent(rc))
+        return err_set(err, why.code, "%s", why.message);
+    if (rc < 0)
+        rc =
+            state_decide(stage->state, err, "few bits: nothing learns on in them: %s", why.message);
+    if (rc < 0)
+        return rc;
+    return begun ? work_continue(out, "synthesizer", "tuned", &stage->base, err)
+                 : stages_measure(out, stage, err);
 }
 
 /* ---- tuned ---- */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "services/synthesizer/blocks.h"
 #include "services/synthesizer/propose.h"
 #include "services/synthesizer/race.h"
 #include "services/synthesizer/synthesizer.h"
@@ -27,13 +28,16 @@ int whole_needed(struct work_task *task, const job_state *state, bool *ret, stru
 /* ---- the lesson ---- */
 
 /* From the network's input to its output. */
-static int add_arc(const struct graph *g, const job_student *student, Hone__V1__ImitateTask *lesson,
-                   struct err *err)
+static int add_arc(struct work_task *task, const struct graph *g, const job_student *student,
+                   Hone__V1__ImitateTask *lesson, struct err *err)
 {
-    Hone__V1__Library__Arc *arc = message_new(&hone__v1__library__arc__descriptor, err);
+    _cleanup_(graph_freep) struct graph *own = NULL;
+    int rc = load_graph(task, student->network, &own, err);
+    job_arc *arc = rc == 0 ? message_new(&hone__v1__library__arc__descriptor, err) : NULL;
     if (!arc)
-        return -ERR_RESOURCE_EXHAUSTED;
-    int rc = message_set(&arc->text, student->name, err);
+        return rc < 0 ? rc : -ERR_RESOURCE_EXHAUSTED;
+    arc->values = library_values(own);
+    rc = message_set(&arc->text, student->name, err);
     if (rc == 0)
         rc = message_set(&arc->from, g->values[g->inputs[0]]->name, err);
     if (rc == 0)
@@ -60,11 +64,21 @@ static int set_lesson(struct work_task *task, const job_state *state, const stru
         rc = students_reads(task, state, &ends, err);
     for (size_t i = 0; rc == 0 && i < state->n_students; i++)
         if (students_active(state->students[i]))
-            rc = add_arc(g, state->students[i], lesson, err);
+            rc = add_arc(task, g, state->students[i], lesson, err);
     if (rc < 0)
         return rc;
     students_look(&ends, lesson->settings);
     return 0;
+}
+
+/* Seconds to score all, in one precision and once for the ranges of values. */
+static double scoring_s(const job_state *state, double mac_per_s)
+{
+    double macs = 0;
+    for (size_t i = 0; i < state->n_students; i++)
+        if (students_active(state->students[i]))
+            macs += (double)state->students[i]->macs;
+    return BLOCKS_SMALL * 2 * BLOCKS_SCORED * macs / mac_per_s;
 }
 
 /* How many samples there is time for, by the products of all and of the original. */
@@ -77,6 +91,15 @@ static double samples_for(const job_state *state, double seconds, double mac_per
     return fmin(seconds * mac_per_s / macs, MOST_EPOCHS * (double)state->data->n_train);
 }
 
+/* All learn together. */
+static uint32_t batch_of(const job_state *state, const Hone__V1__ImitateTask *lesson)
+{
+    double values = 0;
+    for (size_t i = 0; i < lesson->n_arcs; i++)
+        values += (double)lesson->arcs[i]->values;
+    return blocks_batch_within(BATCH, values, state->data->n_train);
+}
+
 static int follow(struct work_task *task, struct work_output *out, job_state *state,
                   const struct graph *g, double samples, double seconds, struct err *err)
 {
@@ -87,12 +110,13 @@ static int follow(struct work_task *task, struct work_output *out, job_state *st
         return -ERR_RESOURCE_EXHAUSTED;
     lesson->settings = &settings;
     int rc = set_lesson(task, state, g, lesson, err);
-    settings.batch = BATCH;
+    settings.batch = batch_of(state, lesson);
     settings.rate = RATE;
     settings.seed = state->spec->seed;
     lesson->preprocess = state->preprocess;
     lesson->samples = (uint64_t)samples;
     lesson->seconds = ceil(seconds);
+    lesson->reserve_s = state->reserve_s;
     if (rc == 0)
         rc = work_follow(out, "trainer", "imitate", &lesson->base, err);
     lesson->settings = NULL; /* not its own */
@@ -108,12 +132,13 @@ int whole_begin(struct work_task *task, struct work_output *out, Hone__V1__Stage
     double seconds = 0, rate = 0;
     *ret_begun = false;
     int rc = load_graph(task, state->network, &g, err);
-    if (rc == 0)
-        rc = race_seconds(task, state, &seconds, err);
+    if (rc == 0) /* what is to be small does not learn on afterwards */
+        rc = race_time(task, state, &seconds, err);
     if (rc == 0)
         rc = race_rate(task, &rate, err);
     if (rc < 0)
         return rc;
+    seconds -= scoring_s(state, rate);
     const double samples = samples_for(state, seconds, rate);
     if (g->n_outputs != 1 || !(samples >= BATCH))
         return state_decide(state, err, "%s do not learn as a whole: %s",

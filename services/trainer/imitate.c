@@ -1,7 +1,6 @@
 /* Task "imitate": alternatives learn to stand in for what they replace, and are scored there. */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "services/trainer/blend.h"
 #include "services/trainer/imitation.h"
@@ -10,12 +9,11 @@
 #include "services/trainer/sensitivity.h"
 #include "services/trainer/trainer.h"
 #include "shared/base/mem.h"
-#include "shared/graph/cuts.h"
 #include "shared/graph/onnx.h"
-#include "shared/graph/passes.h"
 #include "shared/work/state.h"
 
-#define SCORED 256 /* samples at most */
+#define SCORED 256        /* samples at most */
+#define LEAST_SECONDS 1.0 /* of a lesson, for which it may be too late */
 
 struct lesson {
     struct work_task *task;
@@ -100,17 +98,35 @@ static int on_step(void *ctx, int64_t done, int64_t total, struct err *err)
     return work_progress(l->task, "imitate", (double)done, (double)total, "steps", err);
 }
 
+/* Seconds for learning; 0: any. Nothing of a lesson that was interrupted is kept, and the job's
+ * time went on: who begins anew has less. */
+static int time_for(const struct lesson *l, double *ret, struct err *err)
+{
+    double elapsed = 0, left = 0;
+    *ret = l->q->seconds;
+    if (!(*ret > 0))
+        return 0;
+    int rc = state_time(l->task, &elapsed, &left, err);
+    if (rc == 0)
+        *ret = fmin(*ret, fmax(left - l->q->reserve_s, LEAST_SECONDS));
+    return rc;
+}
+
 static int set_options(struct lesson *l, struct imitation_options *ret, struct err *err)
 {
     const struct recipe how = recipe_from_message(l->q->settings);
     struct train_options o;
+    double seconds = 0;
     int rc = recipe_options(&how, l->task->threads, &o, err);
     if (rc < 0)
         return err_wrap(err, "settings");
+    rc = time_for(l, &seconds, err);
+    if (rc < 0)
+        return rc;
     *ret = (struct imitation_options){.samples = (int64_t)l->q->samples,
                                       .batch = o.batch,
                                       .rate = o.schedule.rate,
-                                      .seconds = l->q->seconds,
+                                      .seconds = seconds,
                                       .threads = l->task->threads,
                                       .seed = o.seed,
                                       .precision = o.precision,

@@ -37,6 +37,7 @@ struct school {
     const struct imitation_options *options;
     struct arena *arena;
     struct graph *parent; /* up to the last value that is needed */
+    int64_t sample;       /* numbers that it reads */
     struct feature_pairs values;
     struct features *features;
     struct batch_settings settings;
@@ -133,8 +134,9 @@ static int open_parent(struct school *s, const struct graph *parent, const struc
     const struct imitation_options *o = s->options;
     int64_t shape[3];
     dataset_sample_shape(ds, shape);
+    s->sample = shape[0] * shape[1] * shape[2];
     const struct features_options options = {.batch = o->batch,
-                                             .sample = shape[0] * shape[1] * shape[2],
+                                             .sample = s->sample,
                                              .threads = o->threads,
                                              .precision = parent_precision(o)};
     int rc = cut_parent(s, parent, err);
@@ -180,6 +182,24 @@ static int open_optimizer(struct learner *l, const struct school *s, struct err 
     return optimizer_new(params, n, &options, &l->optimizer, err);
 }
 
+/* Numbers of one of the parent's values, for a sample. */
+static int64_t width_of(const struct school *s, int number)
+{
+    return number == INPUT ? s->sample : s->values.pairs[number].shape.channels;
+}
+
+static int check_ports(const struct learner *l, const struct school *s, struct err *err)
+{
+    const struct graph *g = l->g;
+    if (g->n_inputs != 1 || g->n_outputs != 1)
+        return err_set(err, ERR_INVALID_ARGUMENT, "it has %d inputs and %d outputs", g->n_inputs,
+                       g->n_outputs);
+    if (input_width(g) != width_of(s, l->from))
+        return err_set(err, ERR_INVALID_ARGUMENT, "it reads %lld values, the original has %lld",
+                       (long long)input_width(g), (long long)width_of(s, l->from));
+    return 0;
+}
+
 /* Brings a part into training form, with norms by the parent's values in the first batch. */
 static int enter(struct learner *l, const struct school *s, const struct batch *first,
                  struct err *err)
@@ -189,11 +209,10 @@ static int enter(struct learner *l, const struct school *s, const struct batch *
     const struct train_net_options options = {
         .batch = o->batch, .threads = o->threads, .precision = o->precision, .seed = o->seed};
     int rc = graph_clone(l->part->network, &l->g, err);
+    if (rc == 0)
+        rc = check_ports(l, s, err);
     if (rc < 0)
         return rc;
-    if (l->g->n_inputs != 1 || l->g->n_outputs != 1)
-        return err_set(err, ERR_INVALID_ARGUMENT, "it has %d inputs and %d outputs", l->g->n_inputs,
-                       l->g->n_outputs);
     struct look look = {values_of(first, l->from), input_width(l->g)};
     rc = unfold_batchnorm(l->g, &unfold, o->batch, fill_rows, &look, err);
     if (rc >= 0)
@@ -201,9 +220,9 @@ static int enter(struct learner *l, const struct school *s, const struct batch *
     if (rc < 0)
         return rc;
     l->width = train_net_output_width(l->net, 0);
-    if (l->width != s->values.pairs[l->to].shape.channels)
+    if (l->width != width_of(s, l->to))
         return err_set(err, ERR_INVALID_ARGUMENT, "it yields %lld values, the original %lld",
-                       (long long)l->width, (long long)s->values.pairs[l->to].shape.channels);
+                       (long long)l->width, (long long)width_of(s, l->to));
     l->losses = arena_alloc(s->arena, (size_t)o->batch, sizeof(*l->losses));
     return l->losses ? open_optimizer(l, s, err) : err_oom(err, "losses");
 }

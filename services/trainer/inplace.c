@@ -21,6 +21,7 @@ struct placing {
     int reached; /* blocks that `rows` is behind of */
     float *rows; /* [n, row]: the network's values there; NULL: the samples themselves */
     int64_t row;
+    int part, n_parts; /* which of them is being scored: for progress */
 };
 
 static void placing_release(struct placing *p)
@@ -42,9 +43,25 @@ static int fill_rows(void *ctx, int64_t first, int64_t count, float *out, struct
     return 0;
 }
 
+/* In parts, however many samples: a large network takes long enough to be asked in between. */
+static int on_progress(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    (void)done;
+    (void)total;
+    const struct placing *p = ctx;
+    const struct inplace_options *o = p->options;
+    return o->progress ? o->progress(o->progress_ctx, p->part, p->n_parts, err) : 0;
+}
+
+static struct infer_options running(struct placing *p)
+{
+    return (struct infer_options){
+        .threads = p->options->threads, .progress = on_progress, .progress_ctx = p};
+}
+
 static int run(struct placing *p, const struct graph *g, float *to, struct err *err)
 {
-    const struct infer_options options = {.threads = p->options->threads};
+    const struct infer_options options = running(p);
     return infer_run(g, &options, p->options->n, fill_rows, p, to, err);
 }
 
@@ -182,7 +199,7 @@ static int score_layers(struct placing *p, struct inplace_part *part, int blocks
 {
     _cleanup_(graph_freep) struct graph *whole = NULL, *alone = NULL;
     _cleanup_(quant_ranges_release) struct quant_ranges ranges = {0};
-    const struct infer_options options = {.threads = p->options->threads};
+    const struct infer_options options = running(p);
     int rc = build(p, part, p->cuts.n_blocks - 1, &whole, err);
     if (rc == 0)
         rc = build(p, part, blocks - 1, &alone, err);
@@ -237,12 +254,13 @@ static bool is_its_own(enum err_code code)
 int inplace_score(const struct graph *network, const struct inplace_options *options,
                   struct inplace_part *list, int n, struct err *err)
 {
-    _cleanup_(placing_release) struct placing p = {.g = network, .options = options};
+    _cleanup_(placing_release) struct placing p = {.g = network, .options = options, .n_parts = n};
     int rc = begin(&p, err);
     for (int i = 0; rc == 0 && i < n; i++) {
+        p.part = i;
         for (int k = 0; k < INPLACE_PRECISIONS; k++)
             list[i].kl[k] = list[i].agreement[k] = NAN;
-        rc = options->progress ? options->progress(options->progress_ctx, i, n, err) : 0;
+        rc = on_progress(&p, 0, 0, err);
         list[i].why = (struct err){0};
         if (rc < 0 || place(&p, &list[i], &list[i].why) == 0)
             continue;

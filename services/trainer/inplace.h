@@ -26,7 +26,7 @@ struct inplace_options {
     const enum precision *precisions;
     int n_precisions;         /* at most INPLACE_PRECISIONS */
     int weight_bits;          /* as in quant_options */
-    infer_progress *progress; /* in parts times precisions; a negative return stops */
+    infer_progress *progress; /* in parts, also within them; a negative return stops */
     void *progress_ctx;
 };
 

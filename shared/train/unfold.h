@@ -46,7 +46,9 @@ int reinit_weights(struct graph *g, const struct reinit_options *options, struct
 /* The convolution that reads the pictures [N, C, H, W] becomes a whitening of their patches: the
  * principal components of the patches of n samples, each divided by its deviation, then the same
  * with the other sign (Page, 2018; Jordan, 2024). The fewer filters, the fewer components; beyond
- * twice the numbers of a patch they stay as they were. Groups are refused. Meant to be left as they
- * are (train_options.frozen): *ret_weights, in the graph's memory, names them. */
+ * twice the numbers of a patch they stay as they were. Groups and patches of more than
+ * WHITEN_MOST_PATCH numbers are refused. Meant to be left as they are (train_options.frozen):
+ * *ret_weights, in the graph's memory, names them. */
+#define WHITEN_MOST_PATCH 1024
 int whiten_first(struct graph *g, int64_t n, infer_fill *fill, void *ctx, const char **ret_weights,
                  struct err *err);

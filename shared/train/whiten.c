@@ -3,14 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/base/eigen.h"
 #include "shared/base/mem.h"
 #include "shared/graph/infer.h"
 #include "shared/train/unfold.h"
 
 #define EPSILON 5e-4 /* added to variances: what hardly varies is not blown up */
-#define MAX_PATCH 1024
-#define SWEEPS 64
-#define PIECE 64 /* samples read together */
+#define PIECE 64     /* samples read together */
 
 struct whitening {
     struct arena *arena;
@@ -78,52 +77,13 @@ static int add_samples(struct whitening *h, int64_t n, infer_fill *fill, void *c
     return 0;
 }
 
-/* ---- eigenvectors, by Jacobi's rotations (Golub and Van Loan, 8.5) ---- */
+/* ---- components ---- */
 
-static void rotate(double *x, double *y, int64_t step, int64_t n, double c, double s)
+static void find_components(struct whitening *h)
 {
-    for (int64_t k = 0; k < n * step; k += step) {
-        const double u = x[k], v = y[k];
-        x[k] = c * u - s * v;
-        y[k] = s * u + c * v;
-    }
-}
-
-/* Rotates coordinates i and j so that a[i][j] vanishes. */
-static void annihilate(struct whitening *h, int64_t i, int64_t j)
-{
-    const int64_t d = h->d;
-    double *a = h->square;
-    const double angle = (a[j * d + j] - a[i * d + i]) / (2 * a[i * d + j]);
-    const double t = copysign(1, angle) / (fabs(angle) + sqrt(1 + angle * angle));
-    const double c = 1 / sqrt(1 + t * t), s = t * c;
-    rotate(a + i, a + j, d, d, c, s);
-    rotate(a + i * d, a + j * d, 1, d, c, s);
-    rotate(h->vectors + i * d, h->vectors + j * d, 1, d, c, s);
-}
-
-static void diagonalise(struct whitening *h)
-{
-    const int64_t d = h->d;
-    for (int64_t i = 0; i < d; i++)
-        h->vectors[i * d + i] = 1;
-    for (int sweep = 0; sweep < SWEEPS; sweep++) {
-        double off = 0, all = 0;
-        for (int64_t i = 0; i < d; i++)
-            for (int64_t j = 0; j < d; j++) {
-                const double square = h->square[i * d + j] * h->square[i * d + j];
-                all += square;
-                off += i == j ? 0 : square;
-            }
-        if (off <= all * 1e-24)
-            break;
-        for (int64_t i = 0; i < d; i++)
-            for (int64_t j = i + 1; j < d; j++)
-                if (h->square[i * d + j] != 0)
-                    annihilate(h, i, j);
-    }
-    for (int64_t i = 0; i < d; i++)
-        h->values[i] = fmax(h->square[i * d + i], 0);
+    eigen_symmetric(h->square, h->vectors, h->values, h->d);
+    for (int64_t i = 0; i < h->d; i++)
+        h->values[i] = fmax(h->values[i], 0);
 }
 
 /* The largest value's vector that was not taken yet, its largest number positive. */
@@ -174,10 +134,10 @@ static int open_layer(struct whitening *h, const struct graph *g, struct err *er
     h->height = x->shape.dim[2];
     h->width = x->shape.dim[3];
     h->d = h->channels * h->w.kernel[0] * h->w.kernel[1];
-    if (h->d > MAX_PATCH)
+    if (h->d > WHITEN_MOST_PATCH)
         return err_set(err, ERR_FAILED_PRECONDITION,
                        "'%s' reads patches of %lld numbers: whitening takes at most %d",
-                       h->node->name, (long long)h->d, MAX_PATCH);
+                       h->node->name, (long long)h->d, WHITEN_MOST_PATCH);
     return 0;
 }
 
@@ -233,7 +193,7 @@ int whiten_first(struct graph *g, int64_t n, infer_fill *fill, void *ctx, const 
         rc = add_samples(&h, n, fill, ctx, err);
     if (rc < 0)
         return rc;
-    diagonalise(&h);
+    find_components(&h);
     set_weights(&h, g);
     *ret_weights = graph_input_of(g, h.node, 1)->name;
     return 0;

@@ -156,6 +156,57 @@ static void what_is_offered(void **state)
     fixture_end(&f);
 }
 
+/* A bottleneck has fewer products than one wide convolution, and than another of its kind. */
+static void what_has_as_many_products_is_left_out(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, "conv:64 bottleneck:64*2 residual:64*2 head");
+    assert_int_equal(f.units.n, 6);
+    assert_null(find(&f, "conv:64", 1, 1));
+    assert_null(find(&f, "bottleneck:64", 1, 1));
+    assert_non_null(find(&f, "conv:64", 3, 3));
+    assert_non_null(find(&f, "bottleneck:64", 3, 3));
+    assert_true(f.all.left_out >= 4);
+    fixture_end(&f);
+}
+
+static void a_list_that_is_full_takes_no_more(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_make(&f, "conv:8 head");
+    const int before = f.all.n, left_out = f.all.left_out;
+    for (int i = 0; i < ALTERNATIVES_MOST + 3; i++)
+        OK(alternatives_add(&f.all, 0, 0, i % 2 ? graph_new(13, err) : NULL, err, "nothing:%d", i));
+    assert_int_equal(f.all.n, ALTERNATIVES_MOST);
+    assert_int_equal(f.all.left_out - left_out, before + 3);
+    fixture_end(&f);
+}
+
+/* Of a second output inside the last unit nothing that stands for the unit would be known. */
+static void stages_end_before_what_has_several_outputs(void **state)
+{
+    (void)state;
+    const struct design_ends ends = {.channels = 3, .height = 8, .width = 8, .seed = 3};
+    struct fixture f = {.arena = arena_new()};
+    struct design design;
+    OK(design_parse("conv:8 residual:8*3", f.arena, &design, err));
+    OK(design_build(&design, &ends, &f.g, err));
+    OK(pass_simplify(f.g, err));
+    OK(graph_add_output(f.g, graph_find_value(f.g, "4.residual.relu_out"), err));
+    OK(graph_infer(f.g, err));
+    OK(units_find(f.g, f.arena, &f.units, err));
+    assert_int_equal(f.units.n, 4);
+    assert_int_equal(f.units.units[3].to, -1);
+    assert_true(units_alike(f.g, &f.units, 2, 3));
+    OK(alternatives_find(f.g, &f.units, NULL, 7, f.arena, &f.all, err));
+    assert_non_null(find(&f, "keep:1", 1, 2));
+    for (int i = 0; i < f.all.n; i++)
+        assert_true(f.units.units[f.all.list[i].last].to >= 0);
+    fixture_end(&f);
+}
+
 /* Two of four: the second and the last. */
 static void kept_units_have_their_weights(void **state)
 {
@@ -340,6 +391,9 @@ int main(void)
         cmocka_unit_test(activations_belong_to_the_layer_before_them_and_pools_to_the_one_behind),
         cmocka_unit_test(alternatives_fit_between_the_values_that_they_lie_between),
         cmocka_unit_test(what_is_offered),
+        cmocka_unit_test(what_has_as_many_products_is_left_out),
+        cmocka_unit_test(a_list_that_is_full_takes_no_more),
+        cmocka_unit_test(stages_end_before_what_has_several_outputs),
         cmocka_unit_test(kept_units_have_their_weights),
         cmocka_unit_test(a_convolution_for_a_block_begins_by_handing_on),
         cmocka_unit_test(a_narrow_unit_keeps_the_channels_that_matter),

@@ -32,7 +32,7 @@ static const struct {
     {"resnet20-cifar10.onnx", 11, "keep:2"},
     {"resnet56-cifar10.onnx", 29, "merge:32"},
     {"resnet8-cifar10-mlperf.onnx", 5, "rank:16"},
-    {"squeezenet10-imagenet.onnx", 19, "conv:128"},
+    {"squeezenet10-imagenet.onnx", 19, "separable:128"},
     {"mobilenetv1-05-160-imagenet.onnx", 29, "keep:2"},
     {"dscnn-kws-mlperf.onnx", 10, "keep:1"},
 };

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "services/synthesizer/arcs.h"
+#include "services/synthesizer/space.h"
 #include "shared/graph/infer.h"
 
 /* x -> a (Conv) -> Relu -> [cut] -> b (Conv) -> Relu -> c (Conv) -> Add(cut) -> Relu -> y */
@@ -310,7 +311,7 @@ static void alternatives_compete_with_what_they_replace_in_every_precision(void 
     fixture_end(&w.f);
 }
 
-/* Where bytes count, those of its parameters. */
+/* Where bytes count, those of its parameters: in 8 bits as many as those of any student. */
 static void alternatives_have_bytes(void **state)
 {
     (void)state;
@@ -322,6 +323,10 @@ static void alternatives_have_bytes(void **state)
     const struct arc_choice *a = best_within(&w, 0.005, &bytes); /* in fp32: 10 parameters */
     assert_ptr_equal(a->instead, &w.arcs[1]);
     assert_true(fabs(bytes - (3.4 * 4 * 4 * 9 + 3.4 * 10)) < 1e-6);
+    a = best_within(&w, 0.013, &bytes);
+    assert_string_equal(a->precision, "int8");
+    const double own = space_bytes(true, 10) - space_bytes(true, 0);
+    assert_true(own < 10 && fabs(bytes - (3.4 * 4 * 4 * 9 + own)) < 1e-6);
     fixture_end(&w.f);
 }
 

@@ -169,6 +169,28 @@ static void large_values_are_learned_in_small_batches_and_short_lessons(void **s
     assert_int_equal(blocks_lesson(&library, 19), 20); /* one alone in any case */
     arcs[19].out = (char *)"it is not faster";
     assert_int_equal(blocks_batch(&library), 64);
+    assert_int_equal(blocks_batch_within(32, 1000, 50000), 32);
+    assert_int_equal(blocks_batch_within(32, 1e7, 50000), 8);
+    assert_int_equal(blocks_batch_within(32, 1e9, 50000), 8);
+    assert_int_equal(blocks_batch_within(32, 1000, 20), 16);
+    assert_int_equal(blocks_batch_within(32, 1e9, 3), 2);
+}
+
+/* The largest of one number is always the same: nothing would tell how much anything hurts. */
+static void networks_of_one_answer_keep_their_blocks(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    struct design_ends ends = stage_pictures;
+    ends.outputs = 1;
+    _cleanup_(graph_freep) struct graph *g =
+        stage_designed("conv:8 residual:16:s2 residual:16*3 head", &ends, false);
+    STAGE_OK(pass_simplify(g, err));
+    stage_original(&stage, s, g);
+    STAGE_OK(run(synthesizer_redesign, s, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "assemble");
+    assert_null(stage_follow(&stage, "price", 0));
+    assert_true(stage_decided(after, "no alternatives of blocks: the network has one answer"));
 }
 
 /* Prices of 4 us in int8 for what has one layer, of 1000 for everything else. */
@@ -238,6 +260,92 @@ static void without_prices_the_job_goes_on_as_it_did(void **state)
     assert_true(next->state->replaced);
     assert_true(stage_decided(next->state, "no alternatives of blocks: "));
     assert_true(stage_decided(next->state, "nobody measures"));
+    assert_string_equal(next->state->library, "");
+}
+
+/* 0.3 of 2970 s are for lessons; a sample takes 2 ms through the original. */
+static void lessons_leave_time_to_score(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    double seconds = 0;
+    size_t taught = 0;
+    int n = 0;
+    stage_rate(&stage, "1e9");
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    for (; stage_follow(&stage, "imitate", n); n++) {
+        _cleanup_(message_freep) Hone__V1__ImitateTask *lesson =
+            stage_payload(stage_follow(&stage, "imitate", n), &hone__v1__imitate_task__descriptor);
+        seconds += lesson->seconds;
+        taught += lesson->n_arcs;
+    }
+    assert_true(taught > 5);
+    const double scoring =
+        (double)taught * 256 * 3 * 2e-3; /* half of it, as small ones take twice */
+    assert_true(seconds <= 891 - scoring + n && seconds > 891 - scoring - 10);
+}
+
+static void what_is_too_large_does_not_learn(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    _cleanup_(message_freep) job_library *library = library_of(with_prices);
+    char name[HASH_HEX_BYTES];
+    size_t large = 0;
+    for (; !str_starts_with(library->arcs[large]->text, "conv"); large++)
+        assert_true(large + 1 < library->n_arcs);
+    library->arcs[large]->values = 1000000000;
+    STAGE_OK(message_store(stage.store, library, name, err));
+    STAGE_OK(message_set(&with_prices->library, name, err));
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "join");
+    _cleanup_(message_freep) job_library *then = library_of(after);
+    size_t out = 0;
+    for (size_t i = 0; i < then->n_arcs; i++)
+        out += strcmp(then->arcs[i]->out, "it is too large to learn") == 0;
+    assert_int_equal(out, 1);
+    assert_int_equal(blocks_batch(then), 64);
+}
+
+/* Listed by a job whose prices or lessons failed. */
+static void a_library_that_nobody_was_taught_of_is_made_anew(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    STAGE_OK(run(synthesizer_redesign, s, err));
+    _cleanup_(message_freep) job_state *listed = stage_handed_on(&stage, "synthesizer", "imitate");
+    assert_string_not_equal(listed->library, "");
+    stage_forget(&stage);
+    STAGE_OK(run(synthesizer_redesign, listed, err));
+    message_free(stage_handed_on(&stage, "synthesizer", "imitate"));
+    assert_non_null(stage_follow(&stage, "price", 0));
+}
+
+static void without_time_to_learn_nobody_does(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    stage_age(&stage, 4000); /* of 3000 */
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "assemble");
+    assert_null(stage_follow(&stage, "imitate", 0));
+    assert_true(stage_decided(after, "there is no time for any of them to learn"));
+}
+
+/* A batch of more than there are could not be made. */
+static void few_samples_are_learned_in_batches_that_they_fill(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    s->data->n_train = 40;
+    _cleanup_(message_freep) job_state *with_prices = priced(s);
+    STAGE_OK(run(synthesizer_imitate, with_prices, err));
+    _cleanup_(message_freep) Hone__V1__ImitateTask *lesson =
+        stage_payload(stage_follow(&stage, "imitate", 0), &hone__v1__imitate_task__descriptor);
+    assert_int_equal(lesson->settings->batch, 32);
 }
 
 /* The lessons' results: every arc learned, and hurts by so much in each precision. */
@@ -306,6 +414,41 @@ static void the_best_paths_become_students_that_inherit(void **state)
     }
     _cleanup_(message_freep) job_library *library = library_of(after);
     assert_true(library->seconds >= 2);
+    assert_true(library->samples > 0); /* where some had nothing to learn */
+}
+
+/* Layers without activations, all alike: where all are left out, the answers are the input. */
+static struct graph *layers_alike(void)
+{
+    const struct shape in = shape_make(2, (int64_t[]){DIM_BATCH, 64});
+    const struct shape square = shape_make(2, (int64_t[]){64, 64});
+    struct graph *g = graph_new(13, NULL);
+    int x = graph_add_input(g, "input", DTYPE_F32, &in, NULL);
+    for (int i = 0; i < 2; i++) {
+        const char *names[] = {"a", "b"};
+        const int w = graph_add_constant(g, NULL, DTYPE_F32, &square, NULL, NULL);
+        const int n =
+            graph_add_node(g, -1, OP_GEMM, names[i], 2, (const int[]){x, w}, 1, NULL, NULL);
+        assert_true(n >= 0);
+        x = g->nodes[n]->outputs[0];
+    }
+    assert_true(graph_add_output(g, x, NULL) >= 0);
+    STAGE_OK(graph_infer(g, err));
+    return g;
+}
+
+static void a_path_that_cannot_stand_leaves_the_others(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks");
+    _cleanup_(graph_freep) struct graph *g = layers_alike();
+    stage_original(&stage, s, g);
+    keep_profile(s, g);
+    _cleanup_(message_freep) job_state *taught = learned(s, 0.02);
+    STAGE_OK(run(synthesizer_join, taught, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    assert_true(stage_decided(after, "1=identity 2=identity is left out: "));
+    assert_in_range(after->n_students, 1, 2);
 }
 
 static Hone__V1__ImitateTask *lesson_of(int nth)
@@ -325,6 +468,7 @@ static void paths_of_other_networks_learn_what_the_original_yields(void **state)
     assert_in_range(after->n_students, 2, 4);
     _cleanup_(message_freep) Hone__V1__ImitateTask *lesson = lesson_of(0);
     assert_int_equal(lesson->n_arcs, after->n_students);
+    assert_true(lesson->reserve_s == 30 && after->reserve_s == 30);
     Hone__V1__ImitateResult result = HONE__V1__IMITATE_RESULT__INIT;
     for (size_t i = 0; i < lesson->n_arcs; i++) {
         job_arc *arc = lesson->arcs[i];
@@ -366,6 +510,25 @@ static void whole_students_race_them_where_they_may(void **state)
     assert_true(next->state->replaced);
     assert_true(next->state->n_students >= 2);
     assert_false(next->state->redesigned);
+}
+
+/* They have been paid for: where whole students cannot be priced they race each other. */
+static void paths_race_alone_where_whole_students_fail(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = job_of("precision,blocks,students");
+    _cleanup_(message_freep) job_state *taught = learned(s, 0.02);
+    STAGE_OK(run(synthesizer_join, taught, err));
+    _cleanup_(message_freep) Hone__V1__StageTask *next =
+        stage_payload(stage_follow(&stage, "redesign", 0), &hone__v1__stage_task__descriptor);
+    stage_forget(&stage);
+    stage_failure(&stage, "nobody measures");
+    STAGE_OK(run(synthesizer_enroll, next->state, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
+    _cleanup_(message_freep) Hone__V1__TrainTask *train = stage_training(&stage, 0);
+    assert_true(stage_decided(after, "nobody measures"));
+    assert_string_equal(train->network, after->students[0]->network);
+    assert_true(train->settings->views > 0);
 }
 
 /* Nothing is taught again, and no path comes twice. */
@@ -437,11 +600,19 @@ int main(void)
         TEST(the_profiler_is_asked_for_every_alternative_in_every_precision),
         TEST(who_does_not_ask_for_blocks_gets_students_at_once),
         TEST(large_values_are_learned_in_small_batches_and_short_lessons),
+        TEST(networks_of_one_answer_keep_their_blocks),
         TEST(those_that_are_faster_learn),
         TEST(without_prices_the_job_goes_on_as_it_did),
+        TEST(a_library_that_nobody_was_taught_of_is_made_anew),
+        TEST(without_time_to_learn_nobody_does),
+        TEST(lessons_leave_time_to_score),
+        TEST(what_is_too_large_does_not_learn),
+        TEST(few_samples_are_learned_in_batches_that_they_fill),
         TEST(the_best_paths_become_students_that_inherit),
+        TEST(a_path_that_cannot_stand_leaves_the_others),
         TEST(paths_of_other_networks_learn_what_the_original_yields),
         TEST(whole_students_race_them_where_they_may),
+        TEST(paths_race_alone_where_whole_students_fail),
         TEST(a_job_that_refines_selects_again_from_what_was_learned),
         TEST(with_little_time_fewer_paths_race),
         TEST(lessons_that_failed_leave_the_others),

@@ -260,6 +260,21 @@ static void the_end_has_a_reserve_and_pricing_a_limit(void **state)
     }
 }
 
+/* What blocks took to learn says nothing about the end: the reserve was kept before. */
+static void lessons_of_blocks_do_not_add_to_the_reserve(void **state)
+{
+    (void)state;
+    stage_age(&stage, 1000);
+    _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
+    STAGE_OK(message_set(&s->spec->space, "precision,blocks,students", err));
+    s->reserve_s = 60;
+    STAGE_OK(run(synthesizer_redesign, s, err));
+    _cleanup_(message_freep) Hone__V1__PriceTask *price = asked_price();
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "enroll");
+    assert_true(after->reserve_s == 60);
+    assert_true(price->seconds > 190 && price->seconds <= 194); /* a tenth of 3000 - 1000 - 60 */
+}
+
 /* 0 would be no limit. */
 static void pricing_is_limited_where_no_time_is_left(void **state)
 {
@@ -572,6 +587,25 @@ static void how_students_are_trained(void **state)
     assert_int_equal(got->crop, 2);
 }
 
+/* Patches of so many channels would have more numbers than can be whitened. */
+static void pictures_of_many_channels_are_not_whitened(void **state)
+{
+    (void)state;
+    for (int many = 0; many < 2; many++) {
+        struct design_ends ends = stage_pictures;
+        ends.channels = many ? 300 : 10;
+        _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
+        _cleanup_(graph_freep) struct graph *g =
+            stage_designed("conv:8 residual:16:s2 head", &ends, false);
+        stage_original(&stage, s, g);
+        s->baseline->macs = 40000000;
+        _cleanup_(message_freep) Hone__V1__TrainTask *train = first_training(s, &ends);
+        assert_int_equal(train->settings->whiten, !many);
+        assert_true(train->settings->identity);
+        stage_forget(&stage);
+    }
+}
+
 /* An epoch has some hundred steps. */
 static void few_samples_are_learned_in_small_batches(void **state)
 {
@@ -697,6 +731,7 @@ int main(void)
         TEST(what_the_job_took_until_now_is_kept_for_the_end),
         TEST(the_profiler_is_asked_for_every_piece),
         TEST(the_end_has_a_reserve_and_pricing_a_limit),
+        TEST(lessons_of_blocks_do_not_add_to_the_reserve),
         TEST(pricing_is_limited_where_no_time_is_left),
         TEST(without_prices_there_is_no_redesign),
         TEST(prices_of_other_pieces_are_an_error),
@@ -708,6 +743,7 @@ int main(void)
         TEST(what_has_no_price_is_not_enrolled),
         TEST(little_time_is_for_few_students),
         TEST(how_students_are_trained),
+        TEST(pictures_of_many_channels_are_not_whitened),
         TEST(few_samples_are_learned_in_small_batches),
         TEST(not_all_pictures_are_moved_and_mirrored),
         TEST(the_teacher_is_the_original_in_8_bits_where_that_loses_little),

@@ -94,6 +94,7 @@ static job_state *refined(job_state *s)
     STAGE_OK(run(synthesizer_refine, s, err));
     job_state *after = stage_handed_on(&stage, "synthesizer", "assemble");
     assert_false(after->redesigned);
+    assert_false(after->replaced); /* with other limits, or more time */
     assert_int_equal(after->rung, 0);
     return after;
 }

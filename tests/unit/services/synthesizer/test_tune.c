@@ -132,6 +132,31 @@ static void without_time_or_anything_in_few_bits_all_are_measured(void **state)
     }
 }
 
+/* Maps, no classes: paths of blocks come here too. */
+static void where_answers_are_no_classes_all_are_measured_as_they_are(void **state)
+{
+    (void)state;
+    for (int lost = 0; lost < 2; lost++) {
+        job_state *s = small_job();
+        _cleanup_(graph_freep) struct graph *g =
+            stage_designed("conv:8 residual:16:s2", &stage_pictures, false);
+        stage_original(&stage, s, g);
+        if (lost)
+            STAGE_OK(message_set(&s->network, "no such network", err));
+        add_student(s, "1-2 3=identity", 5);
+        build_result("student-1-int4", "1-2 3=identity", "int4");
+        run(s, synthesizer_tune);
+        _cleanup_(message_freep) job_state *after =
+            stage_handed_on(&stage, "synthesizer", "choose");
+        assert_non_null(stage_follow(&stage, "measure", 0));
+        assert_int_equal(stage.out.n_tasks, 1);
+        assert_int_equal(after->n_candidates, 1);
+        assert_int_equal(stage_decided(after, "few bits: nothing learns on in them: "), lost);
+        stage_forget(&stage);
+        message_free(s);
+    }
+}
+
 /* Before a race the first result is due; after it there is time to learn on. */
 static void the_best_are_built_in_four_and_five_bits(void **state)
 {
@@ -212,6 +237,7 @@ int main(void)
         TEST(the_fewest_bits_learn_on),
         TEST(who_has_no_time_left_is_left_as_it_is),
         TEST(without_time_or_anything_in_few_bits_all_are_measured),
+        TEST(where_answers_are_no_classes_all_are_measured_as_they_are),
         TEST(what_learned_is_scored_as_it_is),
         TEST(who_did_not_learn_costs_itself_alone),
     };

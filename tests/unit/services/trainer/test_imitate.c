@@ -1,5 +1,6 @@
 /* Task "imitate" of the trainer: parts of a small network are learned anew, and scored. */
 #include "tests/support/quant_task.h"
+#include "tests/support/redis.h"
 
 #include <math.h>
 
@@ -11,7 +12,8 @@ typedef Hone__V1__Library__Arc arc_message;
 static struct job job;
 static struct net student; /* conv, Relu between relu1 and relu3 */
 static char student_name[HASH_HEX_BYTES];
-static double seconds; /* of a lesson */
+static double seconds, reserve_s; /* of a lesson; kept from it */
+static struct test_redis redis;   /* for lessons that have a limit */
 
 static int begin(void **state)
 {
@@ -32,9 +34,28 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
+    job.queue = queue_close(job.queue);
+    test_redis_stop(&redis);
     job_end(&job);
     net_release(&student);
     return 0;
+}
+
+/* The job of which lessons are, with a budget; 0: with none. */
+static void open_job(double budget_s)
+{
+    Hone__V1__JobSpec spec = HONE__V1__JOB_SPEC__INIT;
+    const struct task_spec first = {
+        .queue = "none", .kind = "none", .payload = "", .payload_bytes = 0};
+    const struct queue_options options = {.url = redis.url};
+    _cleanup_(freep) void *packed = NULL;
+    size_t bytes = 0;
+    spec.budget_s = budget_s;
+    assert_int_equal(test_redis_start(&redis, "redis-server", "no"), 0);
+    JOB_OK(queue_open(&options, &job.queue, err));
+    JOB_OK(message_pack(&spec, &packed, &bytes, err));
+    JOB_OK(queue_job_create(job.queue, "J1", "net", packed, bytes, &first, err));
+    str_copy(job.task.job, sizeof(job.task.job), "J1");
 }
 
 static arc_message arc(const char *text, const char *from, const char *to, const char *network)
@@ -70,6 +91,7 @@ static int run(uint64_t samples, arc_message *arcs, size_t n, struct err *err)
     task.n_arcs = n;
     task.samples = samples;
     task.seconds = seconds;
+    task.reserve_s = reserve_s;
     task.precisions = precisions;
     task.n_precisions = 2;
     return job_run(&job, trainer_imitate, &task, err);
@@ -116,12 +138,29 @@ static void a_lesson_keeps_its_time(void **state)
 {
     (void)state;
     arc_message arcs[] = {arc("conv", "relu1_out", "relu3_out", student_name)};
+    open_job(0);
     seconds = 1e-6;
     JOB_OK(run(100000, arcs, 1, err));
     seconds = 0;
     _cleanup_(message_freep) Hone__V1__ImitateResult *result =
         job_result(&job, &hone__v1__imitate_result__descriptor);
     assert_in_range(result->samples, 20, 1000);
+    assert_true(isfinite(result->arcs[0]->loss));
+}
+
+/* One that begins anew after it was interrupted has what is left of the job, no more. */
+static void a_lesson_that_is_late_is_short(void **state)
+{
+    (void)state;
+    arc_message arcs[] = {arc("conv", "relu1_out", "relu3_out", student_name)};
+    open_job(120);
+    seconds = 60;
+    reserve_s = 120;
+    JOB_OK(run(1000000000, arcs, 1, err));
+    seconds = reserve_s = 0;
+    _cleanup_(message_freep) Hone__V1__ImitateResult *result =
+        job_result(&job, &hone__v1__imitate_result__descriptor);
+    assert_true(result->seconds < 30);
     assert_true(isfinite(result->arcs[0]->loss));
 }
 
@@ -177,14 +216,18 @@ static void who_cannot_learn_says_why(void **state)
 {
     (void)state;
     arc_message arcs[] = {arc("wrong", "relu1_out", "gap_out", student_name),
-                          arc("conv", "relu1_out", "relu3_out", student_name)};
-    JOB_OK(run(100, arcs, 2, err));
+                          arc("conv", "relu1_out", "relu3_out", student_name),
+                          arc("wide", "gap_out", "gemm_out", student_name),
+                          arc("wide", "input", "relu3_out", student_name)};
+    JOB_OK(run(100, arcs, 4, err));
     _cleanup_(message_freep) Hone__V1__ImitateResult *result =
         job_result(&job, &hone__v1__imitate_result__descriptor);
     assert_non_null(strstr(result->arcs[0]->out, "yields 512 values, the original 8"));
     assert_int_equal(result->arcs[0]->n_kl, 0);
     assert_string_equal(result->arcs[1]->out, "");
     assert_int_equal(result->arcs[1]->n_kl, 2);
+    assert_non_null(strstr(result->arcs[2]->out, "reads 512 values, the original has 8"));
+    assert_non_null(strstr(result->arcs[3]->out, "reads 512 values, the original has "));
 }
 
 static void what_cannot_stand_in_its_place_says_why(void **state)
@@ -226,6 +269,7 @@ int main(void)
         TEST(what_learns_does_better_than_what_does_not),
         TEST(the_same_lesson_gives_the_same_networks),
         TEST(a_lesson_keeps_its_time),
+        TEST(a_lesson_that_is_late_is_short),
         TEST(the_original_itself_hurts_nobody),
         TEST(a_network_learns_as_a_whole),
         TEST(who_cannot_learn_says_why),
