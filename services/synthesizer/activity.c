@@ -148,12 +148,30 @@ int activity_of(const struct graph *g, int64_t n, int threads, infer_fill *fill_
     return rc == 0 ? settle(&w, n, arena, ret, err) : rc;
 }
 
+/* Samples, as long as the job has not ended. */
+struct looking {
+    struct work_task *task;
+    struct sample_view view;
+};
+
+static void looking_release(struct looking *l)
+{
+    sample_view_release(&l->view);
+}
+
+static int look(void *ctx, int64_t first, int64_t count, float *out, struct err *err)
+{
+    struct looking *l = ctx;
+    int rc = work_check(l->task, err);
+    return rc == 0 ? sample_view_fill(&l->view, first, count, out, err) : rc;
+}
+
 int activity_measure(struct work_task *task, const job_state *state, const struct graph *g,
                      struct arena *arena, struct activity *ret, struct err *err)
 {
     _cleanup_(freep) char *path = NULL;
     _cleanup_(dataset_closep) struct dataset *ds = NULL;
-    _cleanup_(sample_view_release) struct sample_view view = {0};
+    _cleanup_(looking_release) struct looking l = {.task = task};
     struct preprocess pre;
     int rc = store_get_path(task->store, state->data->artifact, &path, err);
     if (rc == 0)
@@ -163,8 +181,7 @@ int activity_measure(struct work_task *task, const job_state *state, const struc
     if (rc < 0)
         return rc;
     const int64_t count = dataset_count(ds, PART_TRAIN);
-    rc = sample_view_init(&view, ds, PART_TRAIN, &pre, SAMPLES < count ? SAMPLES : 0,
+    rc = sample_view_init(&l.view, ds, PART_TRAIN, &pre, SAMPLES < count ? SAMPLES : 0,
                           state->spec->seed ^ SEED_SALT, err);
-    return rc == 0 ? activity_of(g, view.n, task->threads, sample_view_fill, &view, arena, ret, err)
-                   : rc;
+    return rc == 0 ? activity_of(g, l.view.n, task->threads, look, &l, arena, ret, err) : rc;
 }
