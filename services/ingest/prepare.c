@@ -149,6 +149,12 @@ static int decide_metric(struct work_task *task, const struct graph *g, job_stat
     if (r < 0)
         return r;
     int64_t classes = (int64_t)state->data->n_classes;
+    if (width < 2) /* the top one of one answer is always the same */
+        return err_set(err, ERR_UNIMPLEMENTED,
+                       "%s: the network answers with one number; networks are judged by the "
+                       "largest of several answers, and what another one of these loses cannot be "
+                       "told",
+                       state->spec->model_path);
     if (classes > width)
         return err_set(err, ERR_INVALID_ARGUMENT,
                        "%s: the data has %lld classes, the network only %lld outputs",

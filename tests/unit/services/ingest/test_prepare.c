@@ -438,22 +438,40 @@ static void more_classes_than_outputs_are_refused(void **state)
     refuses(ERR_INVALID_ARGUMENT, "20 classes, the network only 4 outputs");
 }
 
-static void answers_that_are_no_numbers_are_refused(void **state)
+static void write_model(const char *text)
 {
-    (void)state;
     _cleanup_(arena_freep) struct arena *arena = arena_new();
-    Onnx__ModelProto *m = onnx_text_model(arena, "input x float N,3,8,8\n"
-                                                 "init w float 4,3,3,3 rand\n"
-                                                 "Conv conv x,w -> y\n"
-                                                 "GlobalAveragePool pool y -> p\n"
-                                                 "Flatten flat p -> q\n"
-                                                 "Sub nothing q,q -> n\n"
-                                                 "Div divided n,n -> r\n"
-                                                 "output r\n");
+    Onnx__ModelProto *m = onnx_text_model(arena, text);
     size_t bytes = onnx__model_proto__get_packed_size(m);
     _cleanup_(freep) uint8_t *packed = malloc(bytes);
     onnx__model_proto__pack(m, packed);
     JOB_OK(fs_write_atomic(model, packed, bytes, err));
+}
+
+/* The largest of one is always the same: every network would agree with it. */
+static void a_network_of_one_answer_is_refused(void **state)
+{
+    (void)state;
+    write_model("input x float N,3,8,8\n"
+                "init w float 1,3,3,3 rand\n"
+                "Conv conv x,w -> y\n"
+                "GlobalAveragePool pool y -> p\n"
+                "Flatten flat p -> q\n"
+                "output q\n");
+    refuses(ERR_UNIMPLEMENTED, "the network answers with one number");
+}
+
+static void answers_that_are_no_numbers_are_refused(void **state)
+{
+    (void)state;
+    write_model("input x float N,3,8,8\n"
+                "init w float 4,3,3,3 rand\n"
+                "Conv conv x,w -> y\n"
+                "GlobalAveragePool pool y -> p\n"
+                "Flatten flat p -> q\n"
+                "Sub nothing q,q -> n\n"
+                "Div divided n,n -> r\n"
+                "output r\n");
     refuses(ERR_INVALID_ARGUMENT, "the network answers sample 0 of the search part with NaN");
 }
 
@@ -482,6 +500,8 @@ int main(void)
         PREPARE_TEST(a_model_that_is_gone_is_named),
         PREPARE_TEST(an_archive_that_is_cut_is_not_read_again_and_again),
         PREPARE_TEST(more_classes_than_outputs_are_refused),
+        cmocka_unit_test_setup_teardown(a_network_of_one_answer_is_refused, begin_without_labels,
+                                        end),
         PREPARE_TEST(answers_that_are_no_numbers_are_refused),
     };
     int failed = cmocka_run_group_tests_name("prepare", tests, NULL, NULL);
