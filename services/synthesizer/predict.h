@@ -64,10 +64,10 @@ struct predicted predict_at(const struct predictor *model, const double traits[P
 
 /* One of the ways in which traits and samples may bring about errors, by how likely it is: for
  * Thompson sampling. What is particular to single students is left out. */
-#define PREDICT_WEIGHTS (PREDICT_TRAITS + 3)
+#define PREDICT_WEIGHTS (PREDICT_TRAITS + 4)
 struct predict_weights {
-    double of[PREDICT_WEIGHTS]; /* the last three: of the samples seen, and of those for deep ones
-                                   and for heirs */
+    double of[PREDICT_WEIGHTS]; /* the last four: of the samples seen, and of those for deep ones,
+                                   for heirs and for large ones */
 };
 int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
                  struct err *err);

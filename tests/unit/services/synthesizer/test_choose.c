@@ -81,12 +81,12 @@ static void finals_are_the_fastest_that_promise_to_keep_the_limit(void **state)
 }
 
 /* The drop against the original on the search part, which it has learned, says nothing of them; of
- * the 7 points that it is better there they are taken to have a fifth. */
+ * the 7 points that it is better there they are taken to have 0.13. */
 static void students_are_judged_by_the_originals_value_on_the_test_part(void **state)
 {
     (void)state;
     _cleanup_(message_freep) job_state *s = stage_state();
-    candidate(s, "student-1", "conv:16 head", 10, 0.932, 1, 7);
+    candidate(s, "student-1", "conv:16 head", 10, 0.9271, 1, 7);
     candidate(s, "student-2", "conv:8 head", 5, 0.894, 1, 11);
     _cleanup_(message_freep) job_state *after =
         choose(s, (const char *const[]){"student-1", "int8", NULL});

@@ -9,6 +9,7 @@
 #define EPOCHS 10   /* of each rung */
 #define EPOCH_S 2.0 /* where nothing else is said */
 #define MACS 2000000
+#define PARAMETERS 100000
 
 static struct stage stage;
 
@@ -59,6 +60,7 @@ static job_student *add(job_state *s, double us, uint32_t rungs, double value)
     STAGE_OK(message_set(&student->design, "conv:8 head", err));
     student->predicted_us = us;
     student->macs = MACS;
+    student->parameters = PARAMETERS;
     student->rungs = rungs;
     student->rung = rungs + 1; /* it learned in the one that is over */
     student->seconds = rungs * EPOCHS * EPOCH_S;
@@ -349,7 +351,7 @@ static void what_counts_is_the_chance_times_the_speed(void **state)
     (void)state;
     _cleanup_(message_freep) job_state *s = race(1);
     for (int i = 0; i < 8; i++)
-        add(s, 80 - 10 * i, 0, 0);
+        add(s, i < 7 ? 80 - 10 * i : 19, 0, 0);
     for (int i = 0; i < 7; i++)
         learned("net", 0.9);
     learned("hopeless", 0.4);
