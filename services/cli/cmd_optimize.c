@@ -76,7 +76,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
          .value = "TEXT",
          .kind = CLI_TEXT,
          .to = &q.preprocess,
-         .help = "how pixels become inputs (default: found by trying the usual ways)"},
+         .help = "how pixels become inputs (default: dataset.json, the network's own, or found)"},
         {.name = "target",
          .value = "TARGET",
          .kind = CLI_TEXT,

@@ -235,12 +235,21 @@ static int prepare_preprocess(struct work_task *task, const struct graph *g,
                               struct err *err)
 {
     const char *given = state->spec->preprocess;
-    struct preprocess pre;
-    if (*given || from_data) {
-        int r = preprocess_parse(*given ? given : from_data, &pre, err);
+    const char *of_network = graph_metadata(g, "hone.preprocess"); /* who trained it noted it */
+    const char *text = *given ? given : from_data ? from_data : of_network;
+    if (text) {
+        struct preprocess pre;
+        int r = preprocess_parse(text, &pre, err);
         if (r < 0)
-            return err_wrap(err, "%s", *given ? "--preprocess" : "dataset.json");
-        return keep_preprocess(state, &pre, *given ? "given" : "dataset.json", err);
+            return err_wrap(err, "%s",
+                            *given      ? "--preprocess"
+                            : from_data ? "dataset.json"
+                                        : "the network's hone.preprocess");
+        return keep_preprocess(state, &pre,
+                               *given      ? "given"
+                               : from_data ? "dataset.json"
+                                           : "of the network",
+                               err);
     }
     struct detection found;
     int r = detect(task, g, ds, state->data->labels_usable, &found, err);

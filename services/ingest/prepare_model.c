@@ -13,12 +13,15 @@
 #include "shared/graph/passes.h"
 #include "shared/work/state.h"
 
-/* Hone optimizes networks with one float input; anything else is named. */
+/* Hone optimizes networks with one float input and one float output; anything else is named. */
 static int check_ports(const struct graph *g, struct err *err)
 {
     if (g->n_inputs != 1)
         return err_set(err, ERR_UNIMPLEMENTED, "the network has %d inputs; one is supported",
                        g->n_inputs);
+    if (g->n_outputs != 1)
+        return err_set(err, ERR_UNIMPLEMENTED, "the network has %d outputs; one is supported",
+                       g->n_outputs);
     const struct value *in = g->values[g->inputs[0]];
     if (in->dtype != DTYPE_F32)
         return err_set(err, ERR_UNIMPLEMENTED, "input '%s' is %s; float32 is supported", in->name,
@@ -29,13 +32,11 @@ static int check_ports(const struct graph *g, struct err *err)
                        "input '%s' has the shape %s; [N,C,H,W], [N,C,L] and "
                        "[N,F] are supported",
                        in->name, shape_text(&in->shape, text));
-    for (int i = 0; i < g->n_outputs; i++) {
-        const struct value *out = g->values[g->outputs[i]];
-        if (out->dtype != DTYPE_F32)
-            return err_set(err, ERR_UNIMPLEMENTED, "output '%s' is %s; float32 is supported",
-                           out->name, dtype_name(out->dtype));
-    }
-    return 0;
+    const struct value *out = g->values[g->outputs[0]];
+    return out->dtype == DTYPE_F32
+               ? 0
+               : err_set(err, ERR_UNIMPLEMENTED, "output '%s' is %s; float32 is supported",
+                         out->name, dtype_name(out->dtype));
 }
 
 /* A model above a limit, or one that needs more memory than there is, is no better the next time.

@@ -210,6 +210,12 @@ static void networks_of_another_form_are_refused_with_the_reason(void **state)
                                                  "Add add a,b -> y\n"
                                                  "output y\n"),
                           "two.onnx: ", "2 inputs");
+    ONLY_OPTIMIZE_REFUSES(model_file("both.onnx", "input x float N,3,8,8\n"
+                                                  "Relu relu x -> y\n"
+                                                  "Add add x,y -> z\n"
+                                                  "output y\n"
+                                                  "output z\n"),
+                          "both.onnx: ", "2 outputs");
     ONLY_OPTIMIZE_REFUSES(model_file("tokens.onnx", "input x int64 N,8\n"
                                                     "Cast cast x -> y to=1\n"
                                                     "output y\n"),

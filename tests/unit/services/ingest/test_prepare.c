@@ -304,6 +304,19 @@ static void dataset_json_says_how_and_the_command_line_goes_before(void **state)
     assert_true(given->preprocess->scale == 3);
 }
 
+static void what_the_network_was_trained_with_is_found_in_it(void **state)
+{
+    (void)state;
+    JOB_OK(graph_set_metadata(job.net.g, "hone.preprocess", "scale=2 mean=1", err));
+    JOB_OK(onnx_write_file(job.net.g, model, err));
+    _cleanup_(message_freep) job_state *s = prepared("");
+    assert_string_equal(s->preprocess->how, "of the network");
+    assert_true(s->preprocess->scale == 2);
+    write_text_file("data/dataset.json", "{\"preprocess\": \"scale=3\"}");
+    _cleanup_(message_freep) job_state *other = prepared("");
+    assert_string_equal(other->preprocess->how, "dataset.json");
+}
+
 /* ---- memory ---- */
 
 static void the_same_content_is_known_wherever_it_lies(void **state)
@@ -490,6 +503,7 @@ int main(void)
         PREPARE_TEST(weights_in_other_files_are_taken_along),
         PREPARE_TEST(warnings_of_the_data_are_said),
         PREPARE_TEST(dataset_json_says_how_and_the_command_line_goes_before),
+        PREPARE_TEST(what_the_network_was_trained_with_is_found_in_it),
         PREPARE_TEST(the_same_content_is_known_wherever_it_lies),
         PREPARE_TEST(another_network_in_the_same_place_is_another),
         PREPARE_TEST(other_data_in_the_same_place_are_others),
