@@ -148,9 +148,7 @@ static int remove_stale(struct outdir *out, const Hone__V1__JobResult *result, s
 int outdir_fill(struct outdir *out, struct store *store, const Hone__V1__JobResult *result,
                 struct err *err)
 {
-    int rc = is_there(out, result) ? 0 : remove_stale(out, result, err);
-    if (rc < 0)
-        return rc;
+    const bool other = !is_there(out, result);
     for (size_t i = 0; i < result->n_files; i++) {
         const Hone__V1__JobResult__File *file = result->files[i];
         if (!is_plain_name(file->name))
@@ -161,7 +159,7 @@ int outdir_fill(struct outdir *out, struct store *store, const Hone__V1__JobResu
             return err_wrap(err, "%s", file->name);
         out->filled = true;
     }
-    return 0;
+    return other ? remove_stale(out, result, err) : 0; /* last: a full disk costs nothing */
 }
 
 void outdir_release(struct outdir *out)

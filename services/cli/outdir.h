@@ -20,7 +20,9 @@ struct outdir {
 int outdir_claim(const char *path, bool force, struct outdir *ret, struct err *err);
 /* Notes the job, so that people know whose files these are. */
 int outdir_note(struct outdir *out, const char *job, struct err *err);
-/* Copies the result's files from the store; each file is there whole or not at all. */
+/* Copies the result's files from the store; each file is there whole or not at all. Then those that
+ * an earlier result of other content left and this one has not (alternatives, model.hone, control)
+ * go. */
 int outdir_fill(struct outdir *out, struct store *store, const Hone__V1__JobResult *result,
                 struct err *err);
 /* Unlocks; a folder that was made here and got no files is removed. For _cleanup_. */

@@ -8,7 +8,7 @@
 #include "shared/base/str.h"
 #include "shared/graph/passes.h"
 
-#define MAX_STUDENTS 65536 /* the largest pictures have some 35000 */
+#define MAX_STUDENTS 65536 /* pictures of 640 x 640 have 30,000 */
 #define MAX_PIECES 4096
 #define BUCKETS 8192 /* of pieces by their key */
 #define MAX_TEXT 512

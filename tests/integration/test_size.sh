@@ -45,5 +45,9 @@ check "a packed network can be optimized like others" bash -c '
     - "$hone" "$demo" "$work/packed"
 check "its size is that of the ONNX file" json "$work/packed/result.json" \
     'r["baseline"]["bytes"] == '"$(stat -c %s "$demo/model.onnx")"
+for job in out packed; do
+    check "every number of the job '$job' is found again, sizes of packed files too" \
+        "$hone" reproduce "$work/$job/manifest.json" --seconds 0 --json
+done
 echo "1..$n"
 exit $((failed > 0))

@@ -180,28 +180,6 @@ static Hone__V1__JobResult__File file_of(const char *name, const char *artifact)
     return file;
 }
 
-static void files_come_from_the_store_and_keep_the_folder(void **state)
-{
-    (void)state;
-    _cleanup_(freep) char *url = str_printf("file://%s/store", folder);
-    _cleanup_(store_closep) struct store *store = NULL;
-    char name[HASH_HEX_BYTES];
-    struct outdir out;
-    assert_int_equal(store_open(url, &store, NULL), 0);
-    assert_int_equal(store_put(store, "hello", 5, name, NULL), 0);
-    Hone__V1__JobResult__File file = file_of("result.json", name), *files[] = {&file};
-    Hone__V1__JobResult result = HONE__V1__JOB_RESULT__INIT;
-    result.n_files = 1;
-    result.files = files;
-    assert_int_equal(outdir_claim(sub("x"), false, &out, NULL), 0);
-    assert_int_equal(outdir_fill(&out, store, &result, NULL), 0);
-    outdir_release(&out);
-    assert_true(fs_exists(sub("x/result.json")));
-    assert_int_equal(outdir_claim(sub("x"), false, &out, NULL), 0); /* ours: no --force needed */
-    outdir_release(&out);
-    assert_true(fs_exists(sub("x/result.json")));
-}
-
 /* A result of a manifest and another file is fetched into x. */
 static void fetch(struct store *store, const char *manifest, const char *other)
 {
@@ -218,6 +196,20 @@ static void fetch(struct store *store, const char *manifest, const char *other)
     assert_int_equal(outdir_claim(sub("x"), false, &out, NULL), 0);
     assert_int_equal(outdir_fill(&out, store, &result, NULL), 0);
     outdir_release(&out);
+}
+
+static void files_come_from_the_store_and_keep_the_folder(void **state)
+{
+    (void)state;
+    _cleanup_(freep) char *url = str_printf("file://%s/store", folder);
+    _cleanup_(store_closep) struct store *store = NULL;
+    struct outdir out;
+    assert_int_equal(store_open(url, &store, NULL), 0);
+    fetch(store, "{1}", "result.json");
+    assert_true(fs_exists(sub("x/result.json")));
+    assert_int_equal(outdir_claim(sub("x"), false, &out, NULL), 0); /* ours: no --force needed */
+    outdir_release(&out);
+    assert_true(fs_exists(sub("x/result.json")));
 }
 
 static void files_of_an_earlier_result_go_and_others_stay(void **state)
