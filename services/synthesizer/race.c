@@ -17,7 +17,6 @@
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define TUNE_SHARE 0.2        /* of the time for training, at each rung: for few bits (tune.c) */
 #define MOST_BUILT 3
-#define MOST_FINALS 3 /* that are judged together */
 /* Of the weights of students that are to be small; the fewest: STUDENT_BITS. */
 #define MOST_BITS 5
 #define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
@@ -144,12 +143,14 @@ double race_best_error(const job_state *state)
     return fmin(original_error(state) + drop / 100, 1);
 }
 
+/* Finals are judged together, by Holm's correction: the least sure of them, which is the one that
+ * matters here, is judged as if it were alone where those beside it are surer. */
 double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
     return original_error(state) + state->spec->max_drop / 100 - state_optimism(state) -
-           goal_deviations_among(state->spec, MOST_FINALS) * sqrt(DISAGREEMENT / n);
+           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
