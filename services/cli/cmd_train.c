@@ -323,7 +323,7 @@ static int run(const struct cli_command *self, int argc, char **argv)
         WHOLE("batch", "N", &q.how.batch, 1, 65536, "samples of a step (default: 128)"),
         CHOICE("optimizer", "O", &q.how.optimizer, "sgd|adam|adamw", "default: sgd"),
         REAL("lr", "X", &q.how.rate, 0, 1e6, "peak learning rate (default: sgd 0.1, adam 0.001)"),
-        CHOICE("schedule", "S", &q.how.schedule, "cosine|one-cycle|step|constant",
+        CHOICE("schedule", "S", &q.how.schedule, "cosine|one-cycle|step|constant|trapezoid",
                "default: cosine"),
         REAL("warmup", "X", &q.how.warmup, 0, 0.9, "share of the steps on the way to the peak"),
         REAL("momentum", "X", &q.how.momentum, 0, 0.9999, "of SGD, Nesterov's (default: 0.9)"),
@@ -367,6 +367,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         WHOLE("evaluate", "N", &q.how.evaluate, 0, 1e6,
               "epochs between looks at the search part; 0: at the end only (default: some 20)"),
         TEXT("out", "FILE", &q.out, "the trained network (default: MODEL-trained.onnx, here)"),
+        TEXT("trunk", "FILE", &q.trunk,
+             "with a trapezoid: also the network before the way down, for who trains it on"),
         TEXT("curve", "FILE", &q.curve, "also write the learning curve as JSON"),
         TEXT("checkpoint", "FILE", &q.checkpoint, "default: OUT.checkpoint"),
         FLAG("resume", &q.resume, "go on from the checkpoint"),
@@ -380,6 +382,8 @@ static int run(const struct cli_command *self, int argc, char **argv)
         return cli_usage_error(self, "--data is missing: hone train %s", self->usage);
     if ((q.how.zero_residual || q.how.identity || q.how.whiten) && !q.how.reinit)
         return cli_usage_error(self, "--zero-residual, --identity and --whiten need --reinit");
+    if (q.trunk && strcmp(q.how.schedule, "trapezoid") != 0)
+        return cli_usage_error(self, "--trunk needs --schedule trapezoid");
     if (!q.how.features && q.how.feature_weight > 0)
         q.how.features = "auto";
     if (!q.teacher && (q.teacher_preprocess || q.teacher_cache || q.how.views || q.how.features))

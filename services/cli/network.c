@@ -7,6 +7,7 @@
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
+#include "shared/train/recipe.h"
 
 /* Every layer that can, in 8 bits. */
 static int quantize_all(struct graph **g, struct err *err)
@@ -51,7 +52,7 @@ int network_from_bytes(const void *onnx, size_t bytes, bool learner, struct grap
     _cleanup_(graph_freep) struct graph *g = NULL;
     int r = onnx_read_bytes(onnx, bytes, NULL, NULL, &g, err);
     if (r >= 0)
-        r = open_batch(g, learner ? pass_simplify_branched : pass_simplify, err);
+        r = open_batch(g, learner ? recipe_learner : pass_simplify, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(g);
@@ -60,7 +61,7 @@ int network_from_bytes(const void *onnx, size_t bytes, bool learner, struct grap
 
 int network_read_learner(const char *path, struct graph **ret, struct err *err)
 {
-    return read_simplified(path, pass_simplify_branched, ret, err);
+    return read_simplified(path, recipe_learner, ret, err);
 }
 
 int network_read(const char *path, enum precision precision, struct graph **ret, struct err *err)

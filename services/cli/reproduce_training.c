@@ -248,6 +248,19 @@ static int learn(struct again *a, struct err *err)
     return rc;
 }
 
+/* A further run may have begun with it. */
+static int remember_trunk(struct again *a, struct err *err)
+{
+    void *onnx = NULL;
+    size_t bytes = 0;
+    if (!a->result.trunk)
+        return 0;
+    int rc = recipe_trunk(&a->how, a->result.trunk, a->t->r->samples.pre_text, err);
+    if (rc == 0)
+        rc = onnx_write_bytes(a->result.trunk, &onnx, &bytes, err);
+    return rc < 0 ? rc : remember(a->t, onnx, onnx, bytes, NULL, err);
+}
+
 /* Runs it; what comes out is known from then on. */
 static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
 {
@@ -255,6 +268,8 @@ static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
     void *onnx = NULL;
     size_t bytes = 0;
     int rc = learn(a, err);
+    if (rc == 0)
+        rc = remember_trunk(a, err);
     if (rc == 0)
         rc = recipe_ship(&a->how, a->result.graph, s->pre_text, err);
     if (rc == 0)

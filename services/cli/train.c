@@ -195,6 +195,14 @@ static int write_network(struct train_job *job, struct err *err)
     return r < 0 ? r : onnx_write_file(job->trained, job->out, err);
 }
 
+static int write_trunk(struct train_job *job, struct err *err)
+{
+    if (!job->q->trunk)
+        return 0;
+    int r = recipe_trunk(&job->how, job->result.trunk, job->samples.pre_text, err);
+    return r < 0 ? r : onnx_write_file(job->result.trunk, job->q->trunk, err);
+}
+
 static int write_curve(struct train_job *job, struct err *err)
 {
     if (!job->q->curve)
@@ -225,6 +233,8 @@ int train_job_run(struct train_job *job, struct err *err)
     int r = train_run(job->g, job->samples.ds, &job->samples.pre, &job->options, &job->result, err);
     if (r == 0)
         r = write_network(job, err);
+    if (r == 0)
+        r = write_trunk(job, err);
     if (r == 0)
         r = write_curve(job, err);
     if (r == 0)

@@ -9,7 +9,7 @@
 struct train_request {
     const char *model, *data, *preprocess;
     const char *teacher, *teacher_preprocess, *teacher_cache;
-    const char *out, *checkpoint, *curve;
+    const char *out, *trunk, *checkpoint, *curve;
     const char *learn_from;
     struct recipe how;
     int64_t threads;

@@ -3,7 +3,7 @@
  * How the time for training is spent: successive halving. Many students are trained a little, the
  * most promising more, the best as long as there is time: the finals get half of it. Each rung is a
  * whole run, with a schedule that ends, so that what comes out of it could be shipped; the next one
- * begins with its weights.
+ * goes on from its trunk (shared/train/README.md).
  */
 #include <stdbool.h>
 

@@ -19,6 +19,7 @@
 #define USUAL_RATE 0.2      /* of that batch */
 #define INHERITED_RATE 0.02 /* of weights that fit already */
 #define LOOKAHEAD 5
+#define TRUNK_WARMUP 0.02 /* who goes on from weights that learned at the full rate */
 #define USUAL_KERNEL 3 /* side, at most, of stems that say none */
 #define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
@@ -214,7 +215,8 @@ static void settings_of(const job_state *state, const job_student *student,
     s->batch = batch_of(state);
     s->rate = (student->inherits ? INHERITED_RATE : USUAL_RATE) * s->batch / USUAL_BATCH;
     s->seed = state->spec->seed;
-    s->schedule = (char *)"one-cycle";
+    s->schedule = (char *)"trapezoid";
+    s->warmup = *student->trunk ? TRUNK_WARMUP : 0; /* 0: the usual one */
     s->evaluate = -1;
     s->distil = state->data->labels_usable ? TEACHER_SHARE : 1;
     s->temperature = TEMPERATURE;
@@ -258,7 +260,7 @@ int students_train(struct work_output *out, const job_state *state, const job_st
     Hone__V1__TrainSettings settings = HONE__V1__TRAIN_SETTINGS__INIT;
     settings_of(state, student, ends, epochs, &settings);
     train.name = student->name;
-    train.network = student->network;
+    train.network = *student->trunk ? student->trunk : student->network;
     train.settings = &settings;
     learn_what(state, &train);
     ablate_training(state, student, &train);
@@ -274,6 +276,7 @@ int students_tune(struct work_output *out, const job_state *state, const job_stu
     settings_of(state, student, ends, epochs, &settings);
     settings.optimizer = (char *)"adam";
     settings.schedule = (char *)"cosine";
+    settings.warmup = 0;
     settings.rate = TUNE_RATE * settings.batch / USUAL_BATCH;
     settings.lookahead = 0;
     settings.views = settings.views < (uint32_t)epochs ? settings.views : (uint32_t)epochs;
@@ -320,6 +323,8 @@ int students_take(struct work_task *task, int i, job_state *state, job_student *
     /* The network stays where a further rung made it worse. */
     if (rc == 0 && !(1 - a->value > students_error(student)))
         rc = message_set(&student->network, result->network->artifact, err);
+    if (rc == 0)
+        rc = message_set(&student->trunk, result->trunk, err);
     if (rc == 0)
         rc = message_append_f64(&student->accuracies, &student->n_accuracies, a->value, err);
     if (rc == 0)

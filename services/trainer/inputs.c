@@ -4,6 +4,7 @@
 #include "shared/graph/infer.h"
 #include "shared/graph/onnx.h"
 #include "shared/graph/passes.h"
+#include "shared/train/recipe.h"
 
 typedef int simplify(struct graph *g, struct err *err);
 
@@ -47,7 +48,7 @@ int inputs_part(struct store *store, const char *name, const char *what, struct 
 int inputs_learner(struct store *store, const char *name, const char *what, struct graph **ret,
                    struct err *err)
 {
-    return read_network(store, name, what, pass_simplify_branched, ret, err);
+    return read_network(store, name, what, recipe_learner, ret, err);
 }
 
 int inputs_data(struct store *store, const char *name, struct dataset **ret, struct err *err)

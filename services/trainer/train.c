@@ -345,6 +345,21 @@ static int give_network(struct training *t, Hone__V1__Network *network, struct e
     return add_accuracy(t, network, err);
 }
 
+static int give_trunk(struct training *t, Hone__V1__TrainResult *result, struct err *err)
+{
+    _cleanup_(freep) void *data = NULL;
+    char name[HASH_HEX_BYTES];
+    size_t bytes = 0;
+    if (!t->result.trunk)
+        return 0;
+    int rc = recipe_trunk(&t->how, t->result.trunk, t->pre_text, err);
+    if (rc == 0)
+        rc = onnx_write_bytes(t->result.trunk, &data, &bytes, err);
+    if (rc == 0)
+        rc = store_put(t->task->store, data, bytes, name, err);
+    return rc == 0 ? message_set(&result->trunk, name, err) : rc;
+}
+
 static int give_curve(const struct training *t, Hone__V1__TrainResult *result, struct err *err)
 {
     int rc = 0;
@@ -393,6 +408,8 @@ static int give(struct training *t, struct work_output *out, struct err *err)
     result->images_per_second = t->result.images_per_second;
     result->threads = (uint32_t)t->task->threads;
     int rc = give_network(t, result->network, err);
+    if (rc == 0)
+        rc = give_trunk(t, result, err);
     if (rc == 0)
         rc = give_curve(t, result, err);
     if (rc == 0)

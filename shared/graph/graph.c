@@ -302,6 +302,15 @@ int graph_set_metadata(struct graph *g, const char *key, const char *text, struc
     return 0;
 }
 
+void graph_remove_metadata(struct graph *g, const char *key)
+{
+    int n = 0;
+    for (int i = 0; i < g->n_metadata; i++)
+        if (strcmp(g->metadata[i].key, key) != 0)
+            g->metadata[n++] = g->metadata[i];
+    g->n_metadata = n;
+}
+
 /* ---- attributes ---- */
 
 /* The attribute of that name, cleared; made when absent. */

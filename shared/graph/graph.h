@@ -169,6 +169,7 @@ int graph_set_attr_tensor(struct graph *g, struct node *node, const char *name,
                           const struct tensor *tensor, struct err *err); /* copied */
 void graph_remove_attr(struct node *node, const char *name);             /* absent is no error */
 int graph_set_metadata(struct graph *g, const char *key, const char *text, struct err *err);
+void graph_remove_metadata(struct graph *g, const char *key); /* absent is no error */
 
 /* ---- reading ---- */
 const char *op_name(enum op op);

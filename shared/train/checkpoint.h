@@ -36,13 +36,13 @@ struct checkpoint_floats {
     float *data;
     int64_t n;
 };
-enum { CHECKPOINT_FLOATS_MAX = 4 };
+enum { CHECKPOINT_FLOATS_MAX = 5 };
 
 struct checkpoint {
     char *settings;
     struct train_position position;
     struct train_epoch *curve; /* [position.n_epochs] */
-    /* Runs of floats: weights and states, optimizer, averages. In this order. */
+    /* Runs of floats: weights and states, optimizer, averages, the trunk's. In this order. */
     int n_floats;
     struct checkpoint_floats floats[CHECKPOINT_FLOATS_MAX];
 };

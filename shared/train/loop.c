@@ -31,6 +31,7 @@ struct run {
     struct train_span *spans;
     int n_spans;
     float *weights; /* of the spans one behind the other: for checkpoints */
+    float *trunk;   /* likewise, when the level of a trapezoid ended; NULL: another schedule */
     int64_t n_weights;
     struct optimizer *optimizer;
     struct average *ema, *slow;
@@ -67,6 +68,7 @@ static void run_release(struct run *r)
     average_free(r->slow);
     arena_free(r->arena);
     free(r->weights);
+    free(r->trunk);
     free(r->text);
     free(r->curve);
     free(r->right);
@@ -75,6 +77,7 @@ static void run_release(struct run *r)
 void train_result_release(struct train_result *result)
 {
     graph_free(result->graph);
+    graph_free(result->trunk);
     free(result->curve);
     *result = (struct train_result){0};
 }
@@ -125,6 +128,8 @@ static void describe_numbers(const struct run *r, struct strbuf *text)
                   (unsigned long long)o->seed);
     strbuf_printf(text, "schedule=%s\nrate=%.17g\nwarmup=%.17g\nstart=%.17g\nend=%.17g\n",
                   schedule_name(s->kind), s->rate, s->warmup, s->start, s->end);
+    if (s->kind == SCHEDULE_TRAPEZOID)
+        strbuf_printf(text, "down=%.17g\n", s->down);
     strbuf_printf(text,
                   "optimizer=%s\nmomentum=%.17g\nnesterov=%d\nbeta1=%.17g\nbeta2=%.17g\n"
                   "epsilon=%.17g\ndecay=%.17g\ndecoupled=%d\nclip=%.17g\nshift_rate=%.17g\n"
@@ -191,16 +196,14 @@ static int describe(const struct graph *g, struct run *r, struct err *err)
 
 /* ---- checkpoints ---- */
 
-static void gather(struct run *r)
+static void gather(const struct run *r, float *to)
 {
-    float *to = r->weights;
     for (int i = 0; i < r->n_spans; to += r->spans[i++].n)
         memcpy(to, r->spans[i].value, (size_t)r->spans[i].n * sizeof(*to));
 }
 
-static void scatter(struct run *r)
+static void scatter(const struct run *r, const float *from)
 {
-    const float *from = r->weights;
     for (int i = 0; i < r->n_spans; from += r->spans[i++].n)
         memcpy(r->spans[i].value, from, (size_t)r->spans[i].n * sizeof(*from));
 }
@@ -220,6 +223,8 @@ static struct checkpoint checkpoint_of(struct run *r)
         to->data = average_floats(r->slow, &to->n);
         to++;
     }
+    if (r->trunk)
+        *to++ = (struct checkpoint_floats){r->trunk, r->n_weights};
     c.n_floats = (int)(to - c.floats);
     return c;
 }
@@ -232,7 +237,7 @@ static int save(struct run *r, struct err *err)
     r->at.net_steps = (int64_t)train_net_steps(r->net);
     r->at.seconds = r->seconds_before + since(r->began_ns);
     r->at.epoch_seconds = r->epoch_before + since(r->epoch_began_ns);
-    gather(r);
+    gather(r, r->weights);
     const struct checkpoint c = checkpoint_of(r);
     int rc = checkpoint_write(r->options->checkpoint, &c, err);
     r->saved_ns = clock_now_ns(NULL);
@@ -257,7 +262,7 @@ static int restore(struct run *r, struct err *err)
     }
     memcpy(r->curve, curve, (size_t)c.position.n_epochs * sizeof(*curve));
     free(curve);
-    scatter(r);
+    scatter(r, r->weights);
     r->at = c.position;
     r->seconds_before = c.position.seconds;
     r->epoch_before = c.position.epoch_seconds;
@@ -342,6 +347,8 @@ static void look_ahead(struct run *r)
 static int step(struct run *r, double *ret_rate, struct err *err)
 {
     const struct train_options *o = r->options;
+    if (r->trunk && r->at.step == schedule_level_end(&o->schedule, r->steps))
+        gather(r, r->trunk);
     int rc = batches_next(r->batches, &r->batch, err);
     if (rc == 0)
         rc = train_net_step(r->net, r->batch->x, slice_loss, r, err);
@@ -376,6 +383,15 @@ static int export_now(struct run *r, struct graph **ret, struct err *err)
     if (r->ema)
         average_swap(r->ema);
     return rc;
+}
+
+/* The last that is done to the network. */
+static int export_trunk(struct run *r, struct graph **ret, struct err *err)
+{
+    if (!r->trunk || r->at.step <= schedule_level_end(&r->options->schedule, r->steps))
+        return 0;
+    scatter(r, r->trunk);
+    return train_net_export(r->net, ret, err);
 }
 
 static int ask_to_stop(void *ctx, int64_t done, int64_t total, struct err *err)
@@ -634,13 +650,15 @@ static int take_memory(struct run *r, struct err *err)
         return rc;
     for (int i = 0; i < r->n_spans; i++)
         r->n_weights += r->spans[i].n;
+    const bool branches_off = o->schedule.kind == SCHEDULE_TRAPEZOID;
     r->weights = mem_aligned((size_t)(r->n_weights + 1) * sizeof(*r->weights));
+    r->trunk = branches_off ? mem_calloc((size_t)r->n_weights + 1, sizeof(*r->trunk)) : NULL;
     r->losses = arena_alloc(r->arena, (size_t)o->batch, sizeof(*r->losses));
     r->feature_losses = arena_alloc(r->arena, (size_t)o->batch, sizeof(*r->feature_losses));
     r->hits = arena_alloc(r->arena, (size_t)o->batch, 1);
     r->lanes = arena_alloc(r->arena, (size_t)lanes, sizeof(*r->lanes));
     r->curve = mem_calloc((size_t)o->epochs + 1, sizeof(*r->curve));
-    if (!r->weights || !r->losses || !r->feature_losses || !r->hits || !r->lanes || !r->curve)
+    if (!r->weights || (branches_off && !r->trunk) || !r->losses || !r->feature_losses || !r->hits || !r->lanes || !r->curve)
         return err_oom(err, "training");
     for (int i = 0; i < lanes; i++) {
         r->lanes[i].spare = arena_alloc(r->arena, (size_t)spare_of(r), sizeof(*r->lanes[i].spare));
@@ -709,7 +727,7 @@ int train_run(const struct graph *g, const struct dataset *ds, const struct prep
               const struct train_options *options, struct train_result *ret, struct err *err)
 {
     _cleanup_(run_release) struct run r = {.ds = ds, .pre = pre, .options = options};
-    struct graph *trained = NULL;
+    _cleanup_(graph_freep) struct graph *trained = NULL, *trunk = NULL;
     int rc = open_run(g, &r, err);
     if (rc < 0)
         return rc;
@@ -717,9 +735,12 @@ int train_run(const struct graph *g, const struct dataset *ds, const struct prep
     rc = loop(&r, err);
     if (rc == 0)
         rc = export_now(&r, &trained, err);
+    if (rc == 0)
+        rc = export_trunk(&r, &trunk, err);
     if (rc < 0 && rc != -ERR_CANCELLED)
         return rc;
     keep_curve(&r, ret);
-    ret->graph = trained;
+    ret->graph = TAKE_PTR(trained);
+    ret->trunk = TAKE_PTR(trunk);
     return rc;
 }

@@ -99,6 +99,8 @@ struct train_options train_defaults(void);
 
 struct train_result {
     struct graph *graph; /* trained, in training form, its norms not folded */
+    struct graph *trunk; /* with a trapezoid that went down: as it was before, in training form, not
+                            averaged; else NULL */
     struct train_epoch *curve;
     int64_t n_epochs;
     double seconds;           /* of the whole run, over all its parts */

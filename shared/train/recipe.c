@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "shared/base/str.h"
+#include "shared/graph/infer.h"
 #include "shared/graph/passes.h"
 #include "shared/nn/quantize.h"
 #include "shared/train/unfold.h"
@@ -282,17 +283,43 @@ char *recipe_identity(const struct recipe *how, const char *model, const char *d
                       model, data, how->reinit, how->zero_residual, how->identity, how->whiten);
 }
 
-int recipe_ship(const struct recipe *how, struct graph *trained, const char *preprocess,
-                struct err *err)
+/* ---- files ---- */
+
+#define FORM "hone.form" /* of metadata */
+#define TRAINING "training"
+
+int recipe_learner(struct graph *g, struct err *err)
+{
+    const char *form = graph_metadata(g, FORM);
+    int rc = form && strcmp(form, TRAINING) == 0 ? graph_infer(g, err)
+                                                 : pass_simplify_branched(g, err);
+    return rc < 0 ? rc : 0;
+}
+
+static int say_origin(const struct recipe *how, struct graph *g, const char *preprocess,
+                      struct err *err)
 {
     char seed[32];
     snprintf(seed, sizeof(seed), "%lld", (long long)how->seed);
-    int rc = pass_simplify(trained, err);
+    int rc = graph_set_metadata(g, "hone.version", HONE_VERSION, err);
     if (rc >= 0)
-        rc = graph_set_metadata(trained, "hone.version", HONE_VERSION, err);
+        rc = graph_set_metadata(g, "hone.preprocess", preprocess, err);
     if (rc >= 0)
-        rc = graph_set_metadata(trained, "hone.preprocess", preprocess, err);
-    if (rc >= 0)
-        rc = graph_set_metadata(trained, "hone.seed", seed, err);
+        rc = graph_set_metadata(g, "hone.seed", seed, err);
     return rc < 0 ? rc : 0;
+}
+
+int recipe_ship(const struct recipe *how, struct graph *trained, const char *preprocess,
+                struct err *err)
+{
+    graph_remove_metadata(trained, FORM);
+    int rc = pass_simplify(trained, err);
+    return rc < 0 ? rc : say_origin(how, trained, preprocess, err);
+}
+
+int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *preprocess,
+                 struct err *err)
+{
+    int rc = graph_set_metadata(trunk, FORM, TRAINING, err);
+    return rc < 0 ? rc : say_origin(how, trunk, preprocess, err);
 }

@@ -39,6 +39,10 @@ void recipe_settle(struct recipe *how, const struct graph *g);
 int recipe_options(const struct recipe *how, int threads, struct train_options *ret,
                    struct err *err);
 
+/* Makes ready to learn what was read from a file, in place: simplified, with its branches apart
+ * (pass_simplify_branched). A trunk (recipe_trunk) stays as it is, norms and all. */
+int recipe_learner(struct graph *g, struct err *err);
+
 /* A copy of the network in training form: norms back in their places (their statistics from the
  * training part), new weights where asked for. A quantized network stays as it is, and new weights
  * of one are refused. *ret_frozen, in the copy's memory, is for train_options.frozen. Returns how
@@ -67,3 +71,7 @@ int recipe_features(const struct recipe *how, const struct graph *teacher,
  * came about. */
 int recipe_ship(const struct recipe *how, struct graph *trained, const char *preprocess,
                 struct err *err);
+/* The trunk of train_result, to be kept for who goes on from there: norms stay where they are, with
+ * what they have learned. */
+int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *preprocess,
+                 struct err *err);

@@ -6,7 +6,8 @@
 static const char *const names[] = {[SCHEDULE_COSINE] = "cosine",
                                     [SCHEDULE_ONE_CYCLE] = "one-cycle",
                                     [SCHEDULE_STEP] = "step",
-                                    [SCHEDULE_CONSTANT] = "constant"};
+                                    [SCHEDULE_CONSTANT] = "constant",
+                                    [SCHEDULE_TRAPEZOID] = "trapezoid"};
 
 const char *schedule_name(enum schedule_kind kind)
 {
@@ -21,7 +22,7 @@ int schedule_parse(const char *text, enum schedule_kind *ret, struct err *err)
             return 0;
         }
     return err_set(err, ERR_INVALID_ARGUMENT,
-                   "'%.40s' is no schedule (cosine, one-cycle, step, constant)", text);
+                   "'%.40s' is no schedule (cosine, one-cycle, step, constant, trapezoid)", text);
 }
 
 struct schedule schedule_make(enum schedule_kind kind, double rate)
@@ -34,8 +35,26 @@ struct schedule schedule_make(enum schedule_kind kind, double rate)
         s.warmup = 0.23;
         s.start = 0.2;
         s.end = 0.07;
+    } else if (kind == SCHEDULE_TRAPEZOID) {
+        s.warmup = 0.1;
+        s.start = 0.2;
+        s.end = 0.07;
+        s.down = 0.4;
     }
     return s;
+}
+
+int64_t schedule_level_end(const struct schedule *s, int64_t total)
+{
+    const double level = fmax(1 - s->down, s->warmup);
+    return s->kind == SCHEDULE_TRAPEZOID ? (int64_t)ceil(level * (double)total) : total;
+}
+
+/* From the end of the level on. */
+static double way_down(const struct schedule *s, int64_t step, int64_t total)
+{
+    const int64_t from = schedule_level_end(s, total);
+    return step < from ? 0 : (double)(step - from) / (double)(total - from);
 }
 
 double schedule_rate(const struct schedule *s, int64_t step, int64_t total)
@@ -49,6 +68,8 @@ double schedule_rate(const struct schedule *s, int64_t step, int64_t total)
         return s->rate * (s->end + (1 - s->end) * (1 + cos(M_PI * down)) / 2);
     case SCHEDULE_ONE_CYCLE:
         return s->rate * (1 - (1 - s->end) * down);
+    case SCHEDULE_TRAPEZOID:
+        return s->rate * (1 - (1 - s->end) * way_down(s, step, total));
     case SCHEDULE_STEP:
         return s->rate * (at < 0.5 ? 1 : at < 0.75 ? 0.1 : 0.01);
     default:

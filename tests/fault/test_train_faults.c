@@ -286,6 +286,44 @@ static void a_promoted_student_goes_on(void **state)
     end(store);
 }
 
+static int norms_of(struct store *store, const char *artifact)
+{
+    _cleanup_(freep) void *bytes = NULL;
+    _cleanup_(graph_freep) struct graph *g = NULL;
+    size_t n = 0;
+    int norms = 0;
+    OK(store_get(store, artifact, 1 << 30, &bytes, &n, err));
+    OK(onnx_read_bytes(bytes, n, NULL, NULL, &g, err));
+    for (int i = 0; i < g->n_nodes; i++)
+        norms += g->nodes[i]->op == OP_BATCH_NORMALIZATION;
+    return norms;
+}
+
+/* With what its norms have learned; what is shipped has them folded. */
+static void a_run_goes_on_from_the_trunk_of_another(void **state)
+{
+    struct on_redis *on = *state;
+    struct asked q;
+    struct store *store = begin();
+    pid_t pid = start(on, NULL);
+    ask(&q);
+    q.settings.schedule = (char *)"trapezoid";
+    _cleanup_(message_freep) Hone__V1__TrainResult *first = train(on, "J1", &q);
+    assert_string_not_equal(first->trunk, "");
+    const int norms = norms_of(store, first->trunk);
+    assert_true(norms > 0);
+    assert_int_equal(norms_of(store, first->network->artifact), 0);
+    q.task.network = first->trunk;
+    q.settings.reinit = q.settings.zero_residual = false;
+    _cleanup_(message_freep) Hone__V1__TrainResult *second = train(on, "J2", &q);
+    assert_true(second->curve[0]->loss < first->curve[0]->loss);
+    assert_string_not_equal(second->trunk, first->trunk);
+    assert_int_equal(norms_of(store, second->trunk), norms);
+    assert_int_equal(norms_of(store, second->network->artifact), 0);
+    worker_stop(pid);
+    end(store);
+}
+
 static void a_teachers_answers_are_asked_for_once(void **state)
 {
     struct on_redis *on = *state;
@@ -397,6 +435,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_stops_hands_its_run_over),
         cmocka_unit_test(a_cancelled_run_ends_and_its_worker_is_free),
         cmocka_unit_test(a_promoted_student_goes_on),
+        cmocka_unit_test(a_run_goes_on_from_the_trunk_of_another),
         cmocka_unit_test(a_teachers_answers_are_asked_for_once),
         cmocka_unit_test(features_are_learned_from_a_teacher_that_runs_along),
         cmocka_unit_test(what_makes_no_sense_is_refused_in_one_sentence),

@@ -79,6 +79,23 @@ check "branches learn" last "$work/branches.jsonl" 'lines[1]["loss"] < lines[0][
 "$hone" inspect "$work/one.onnx" >"$work/one.txt"
 check "and run as one convolution" grep -q 'operators   Conv 4, Flatten 1, Gemm 1' "$work/one.txt"
 
+quick --reinit --schedule trapezoid --epochs 3 --out "$work/down.onnx" --trunk "$work/trunk.onnx" \
+    --json >"$work/down.jsonl" 2>&1
+quick_on() { "$hone" train "$work/trunk.onnx" --data "$work/small" --batch 50 "$@"; }
+quick_on --schedule trapezoid --warmup 0.02 --epochs 3 --out "$work/further.onnx" --json \
+    >"$work/further.jsonl" 2>&1
+check "who goes on from a trunk has learned already" bash -c \
+    'cat "$1" "$2" >"$3" && python3 - "$3" <<"PY"
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+first, then = lines[3], lines[-1]
+print([e["loss"] for e in first["curve"] + then["curve"]])
+sys.exit(not then["curve"][0]["loss"] < first["curve"][0]["loss"])
+PY' - "$work/down.jsonl" "$work/further.jsonl" "$work/trunks.jsonl"
+check "a trunk has its norms, what is written at the end has not" bash -c \
+    'grep -q BatchNormalization "$1" && ! grep -q BatchNormalization "$2" &&
+     ! grep -q BatchNormalization "$3"' - "$work/trunk.onnx" "$work/down.onnx" "$work/further.onnx"
+
 # ---- stopping ----
 long=(--reinit --epochs 3 --threads 2 --seed 7 --precision fp32 --ema 0.9)
 quick "${long[@]}" --out "$work/whole.onnx" >"$work/whole.log" 2>&1

@@ -262,6 +262,80 @@ static void averages_moments_and_mixing_are_resumed_as_well(void **state)
     check_resume(&options);
 }
 
+/* ---- trunks ---- */
+
+static struct train_options trapezoid(void)
+{
+    struct train_options options = quick();
+    options.epochs = 4;
+    options.lookahead = 4;
+    options.schedule = schedule_make(SCHEDULE_TRAPEZOID, 0.1);
+    options.schedule.down = 0.5;
+    return options;
+}
+
+/* Bytes of the run's trunk in place of those of its network. */
+static struct outcome trunk_of(struct outcome out)
+{
+    assert_non_null(out.result.trunk);
+    freep(&out.bytes);
+    OK(onnx_write_bytes(out.result.trunk, &out.bytes, &out.n, err));
+    return out;
+}
+
+/* As a run would give it that stops there, with nothing of the way down. */
+static void a_trunk_is_what_was_learned_on_the_level(void **state)
+{
+    (void)state;
+    struct train_options options = trapezoid();
+    struct outcome whole = trunk_of(run(&options));
+    options.stop_after = 2;
+    struct outcome level = run(&options);
+    assert_null(level.result.trunk); /* it did not go down */
+    assert_same(&whole, &level);
+    options.epochs = 8; /* the way up and down of another length: another trunk */
+    options.stop_after = 0;
+    struct outcome longer = trunk_of(run(&options));
+    assert_true(longer.n != whole.n || memcmp(longer.bytes, whole.bytes, whole.n) != 0);
+    release(&whole);
+    release(&level);
+    release(&longer);
+}
+
+static void averages_are_not_in_a_trunk(void **state)
+{
+    (void)state;
+    struct train_options options = trapezoid();
+    struct outcome plain = trunk_of(run(&options));
+    options.ema = 0.9;
+    struct outcome averaged = trunk_of(run(&options));
+    assert_same(&plain, &averaged);
+    release(&plain);
+    release(&averaged);
+}
+
+static void a_trunk_survives_stops(void **state)
+{
+    (void)state;
+    const struct train_options options = trapezoid();
+    struct outcome whole = trunk_of(run(&options));
+    for (int64_t steps = 5; steps <= 20; steps += 5) { /* of 36; the level ends after 18 */
+        struct outcome parts = trunk_of(run_in_parts(options, steps));
+        assert_same(&whole, &parts);
+        release(&parts);
+    }
+    release(&whole);
+}
+
+static void other_schedules_have_no_trunk(void **state)
+{
+    (void)state;
+    const struct train_options options = quick();
+    struct outcome out = run(&options);
+    assert_null(out.result.trunk);
+    release(&out);
+}
+
 /* ---- checkpoints ---- */
 
 static int resume(const struct train_options *options, struct err *err)
@@ -484,6 +558,10 @@ int main(void)
         cmocka_unit_test(the_average_is_what_is_exported),
         cmocka_unit_test(a_run_that_was_stopped_gives_the_same_bits),
         cmocka_unit_test(averages_moments_and_mixing_are_resumed_as_well),
+        cmocka_unit_test(a_trunk_is_what_was_learned_on_the_level),
+        cmocka_unit_test(averages_are_not_in_a_trunk),
+        cmocka_unit_test(a_trunk_survives_stops),
+        cmocka_unit_test(other_schedules_have_no_trunk),
         cmocka_unit_test(a_checkpoint_of_other_settings_is_refused_by_name),
         cmocka_unit_test(a_checkpoint_of_another_network_is_refused),
         cmocka_unit_test(damaged_checkpoints_are_refused),

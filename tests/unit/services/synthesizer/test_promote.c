@@ -79,6 +79,8 @@ static void add_out(job_state *s, double us, uint32_t rungs, double value, const
     STAGE_OK(message_set(&student->out, why, err));
 }
 
+static const char *next_trunk; /* of those that learn; NULL: none */
+
 /* The next of the group: a network of this name, right on `value` (NULL: nobody looked). */
 static void learned_in(const char *network, const double *value, double seconds)
 {
@@ -91,6 +93,8 @@ static void learned_in(const char *network, const double *value, double seconds)
         stage_accuracy(r->network, "search", *value, 0, 0);
     r->epochs = EPOCHS;
     r->seconds = seconds;
+    if (next_trunk)
+        STAGE_OK(message_set(&r->trunk, next_trunk, err));
     stage_result(&stage, r);
 }
 
@@ -124,7 +128,8 @@ static job_state *next_rung(job_state *s, const int *who)
         assert_non_null(train);
         assert_string_equal(student->out, "");
         assert_string_equal(train->name, student->name);
-        assert_string_equal(train->network, student->network);
+        assert_string_equal(train->network, *student->trunk ? student->trunk : student->network);
+        assert_int_equal(train->settings->warmup > 0, *student->trunk != 0);
     }
     assert_int_equal(who[n], 0);
     assert_int_equal(stage.out.n_tasks, n);
@@ -268,6 +273,23 @@ static void a_rung_that_made_a_student_worse_keeps_its_better_network(void **sta
     assert_non_null(strstr(stage_event(&stage, "student"), "\"value\":0.9100"));
 }
 
+/* From there the next rung goes on: also where the way down went wrong. */
+static void who_goes_on_does_so_from_its_trunk(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = race(2);
+    STAGE_OK(message_set(&add(s, 50, 1, 0.91)->trunk, "old trunk", err));
+    next_trunk = "new trunk";
+    learned("worse", 0.85);
+    next_trunk = NULL;
+    _cleanup_(message_freep) job_state *after = next_rung(s, WHO(1));
+    assert_string_equal(after->students[0]->network, "net-1");
+    assert_string_equal(after->students[0]->trunk, "new trunk");
+    _cleanup_(message_freep) Hone__V1__TrainTask *train = stage_training(&stage, 0);
+    assert_string_equal(train->network, "new trunk");
+    assert_false(train->settings->reinit);
+}
+
 static void results_of_others_are_an_error(void **state)
 {
     (void)state;
@@ -313,7 +335,7 @@ static void fewer_go_on_from_rung_to_rung(void **state)
         _cleanup_(message_freep) job_state *s = race(1);
         for (int k = 0; k < cases[i].students; k++) {
             add(s, 50, 0, 0.8);
-            learned("net", 0.91 - 0.005 * k);
+            learned("net", 0.91 - 0.015 * k);
         }
         enrolled_last(s);
         STAGE_OK(run(s, err));
@@ -524,9 +546,9 @@ static void built_are_the_fastest_within_the_limit_then_the_most_accurate(void *
         add(s, 40, 2, 0.90);
         add(s, 30, 2, 0.75);
         add_out(s, 20, 2, 0.918, "after rung 2");
-        add_out(s, 10, 2, keeps ? 0.9165 : 0.9155, "after rung 2");
+        add_out(s, 10, 2, keeps ? 0.9145 : 0.9135, "after rung 2");
         add_out(s, 5, 1, 0.95, "after rung 1"); /* too long ago */
-        add_out(s, 50, 2, 0.9154, "after rung 2");
+        add_out(s, 50, 2, 0.9134, "after rung 2");
         learned("first", 0.92);
         learned("second", 0.89);
         _cleanup_(message_freep) job_state *after = the_end(s, keeps ? WHO(4, 3, 1) : WHO(3, 1, 4));
@@ -549,6 +571,7 @@ int main(void)
         TEST(a_result_without_an_accuracy_is_a_failure),
         TEST(what_a_student_learned_is_taken_down),
         TEST(a_rung_that_made_a_student_worse_keeps_its_better_network),
+        TEST(who_goes_on_does_so_from_its_trunk),
         TEST(results_of_others_are_an_error),
         TEST(the_speed_of_training_is_remembered),
         TEST(fewer_go_on_from_rung_to_rung),

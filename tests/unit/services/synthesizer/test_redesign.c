@@ -579,7 +579,8 @@ static void how_students_are_trained(void **state)
     assert_int_equal(got->seed, 7);
     assert_int_equal(got->views, 12);
     assert_int_equal(got->evaluate, -1);
-    assert_string_equal(got->schedule, "one-cycle");
+    assert_string_equal(got->schedule, "trapezoid");
+    assert_true(got->warmup == 0);
     assert_true(got->distil == 0.9);
     assert_true(got->temperature == 4);
     assert_string_equal(got->flip, "alternating");
