@@ -14,7 +14,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/rng.h"
 
-#define PREDICT_TRAITS 10
+#define PREDICT_TRAITS 11
 #define PREDICT_HALF 500e3 /* samples seen, with augmentation: ten epochs of CIFAR-10 */
 #define PREDICT_NOBODY (-1)
 
@@ -26,7 +26,9 @@ enum predict_trait {
     PREDICT_DEPTH,     /* log2(pieces / 8) */
     PREDICT_RESIDUAL,  /* share of the pieces */
     PREDICT_SEPARABLE, /* share */
-    PREDICT_POOL,      /* share */
+    PREDICT_POOL,      /* share of the places behind the first piece where pictures get smaller:
+                          by the largest value instead of steps */
+    PREDICT_HEAD_POOL, /* 1: it ends in the largest value of each channel, not the mean */
     PREDICT_STEM,      /* log2 of the first piece's stride */
     PREDICT_PATCH,     /* 1: it begins with patches */
     PREDICT_INHERITS,  /* 1: it begins with weights of the original's, and knows much already */
@@ -64,10 +66,10 @@ struct predicted predict_at(const struct predictor *model, const double traits[P
 
 /* One of the ways in which traits and samples may bring about errors, by how likely it is: for
  * Thompson sampling. What is particular to single students is left out. */
-#define PREDICT_WEIGHTS (PREDICT_TRAITS + 4)
+#define PREDICT_WEIGHTS (PREDICT_TRAITS + 5)
 struct predict_weights {
-    double of[PREDICT_WEIGHTS]; /* the last four: of the samples seen, and of those for deep ones,
-                                   for heirs and for large ones */
+    double of[PREDICT_WEIGHTS]; /* the last five: of the samples seen, and of those for deep ones,
+                                   for heirs, for large ones and for those that pool */
 };
 int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
                  struct err *err);

@@ -5,7 +5,7 @@
 
 #include "services/synthesizer/race.h"
 
-#define DRAWS 512 /* of what they may reach */
+#define DRAWS 4096 /* of what they may reach */
 
 /* How each of n fares in each draw. */
 struct draws {

@@ -19,7 +19,7 @@
 #define MOST_BUILT 3
 /* Of the weights of students that are to be small; the fewest: STUDENT_BITS. */
 #define MOST_BITS 5
-#define DISAGREEMENT 0.08 /* between two networks of like accuracy: for the bound on the drop */
+#define DISAGREEMENT 0.06 /* between two networks of like accuracy: for the bound on the drop */
 
 int race_stage(struct work_task *task, Hone__V1__StageTask **ret, struct err *err)
 {

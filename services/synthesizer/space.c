@@ -159,12 +159,13 @@ static double log2_share(int64_t part, int64_t whole)
 void space_traits(const struct design *design, struct cost cost, struct cost original,
                   double ret[PREDICT_TRAITS])
 {
-    int residual = 0, separable = 0, pool = 0;
+    int residual = 0, separable = 0, pools = 0, steps = 0;
     for (int i = 0; i < design->n; i++) {
         const char *type = design_type(&design->pieces[i]);
         residual += strcmp(type, "residual") == 0;
         separable += strcmp(type, "separable") == 0;
-        pool += design->pieces[i].pool && !design_is_head(&design->pieces[i]);
+        pools += design->pieces[i].pool && !design_is_head(&design->pieces[i]);
+        steps += i > 0 && design->pieces[i].stride > 1 && !design->pieces[i].pool;
     }
     ret[PREDICT_LEVEL] = 1;
     ret[PREDICT_MACS] = log2_share(cost.macs, original.macs);
@@ -175,7 +176,9 @@ void space_traits(const struct design *design, struct cost cost, struct cost ori
     ret[PREDICT_DEPTH] = log2(design->n / 8.0);
     ret[PREDICT_RESIDUAL] = (double)residual / design->n;
     ret[PREDICT_SEPARABLE] = (double)separable / design->n;
-    ret[PREDICT_POOL] = (double)pool / design->n;
+    const struct piece *last = &design->pieces[design->n - 1];
+    ret[PREDICT_POOL] = pools > 0 ? (double)pools / (pools + steps) : 0;
+    ret[PREDICT_HEAD_POOL] = design_is_head(last) && last->pool;
     ret[PREDICT_STEM] = log2(first->stride);
     ret[PREDICT_PATCH] = strcmp(design_type(first), "patch") == 0;
 }

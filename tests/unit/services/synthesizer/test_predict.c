@@ -162,7 +162,7 @@ static void draws_are_as_likely_as_predictions_say(void **state)
     const struct predicted p = predict_at(&model, traits, PREDICT_NOBODY, 80 * EPOCH);
     assert_true(fabs(mean - p.log_error) < 0.01);
     /* but for what is particular to one student: 0.06, its pace, and the seed's 0.02 */
-    const double own = hypot(hypot(0.06, 0.15 * way(80)), 0.02);
+    const double own = hypot(hypot(0.06, 0.1 * way(80)), 0.02);
     assert_true(fabs(hypot(deviation, own) - p.deviation) < 0.01);
 }
 
