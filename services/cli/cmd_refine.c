@@ -6,7 +6,7 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
-static int refine(const struct submit_options *q, const char *refined)
+static int refine(const struct submit_options *q, const char *refined, const char *target)
 {
     _cleanup_(session_release) struct session session = {.attach_fd = -1};
     _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
@@ -30,19 +30,26 @@ static int refine(const struct submit_options *q, const char *refined)
         return cli_fail(&err);
     submit_ask(q, &spec);
     spec.refines = (char *)refined;
+    spec.target = (char *)(target ? target : "");
     return submit_and_deliver(&session, &spec, what, q, &out);
 }
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
     struct submit_options q = SUBMIT_OPTIONS_INIT;
+    const char *target = NULL;
     const struct cli_option options[] = {
+        {.name = "target",
+         .value = "TARGET",
+         .kind = CLI_TEXT,
+         .to = &target,
+         .help = "other hardware to be fast on (default: as in JOB)"},
         SUBMIT_OPTIONS(&q, "as in JOB", "as in JOB", "the refinement", "hone-out/MODEL-refined"),
         CLI_OPTIONS_END,
     };
     const char *args[1] = {NULL};
     int code = cli_parse(self, options, argc, argv, 1, 1, args);
-    return code >= 0 ? code : refine(&q, args[0]);
+    return code >= 0 ? code : refine(&q, args[0], target);
 }
 
 const struct cli_command cmd_refine = {
@@ -51,12 +58,14 @@ const struct cli_command cmd_refine = {
     .summary = "go on where a job stands, with other limits or more time",
     .details =
         "A new job that begins with everything that JOB has measured and trained, and says in the\n"
-        "end how much time that saved. Model, data, threads, batch and target are those\n"
-        "of JOB. JOB may have ended, or still run: it needs a first result.\n\n"
+        "end how much time that saved. Model, data, threads and batch are those of JOB, which\n"
+        "may have ended, or still run: it needs a first result. With --target everything is\n"
+        "measured anew on that hardware, and only what was learned is taken over.\n\n"
         "Limits that are given replace all limits of JOB; where none is given, they stay. With a\n"
         "limit on time or size the network that loses least within it is wanted.\n"
         "In the end the files of 'hone optimize' lie in --out.",
     .examples = "  hone refine 1mtz4k9xqab3 --max-drop 0.5 --budget 1h\n"
+                "  hone refine 1mtz4k9xqab3 --target cpu:avx2 --budget 1h --out old-servers\n"
                 "  hone refine 1mtz4k9xqab3 --max-latency 200us --max-bytes 300K --out small\n",
     .run = run,
 };

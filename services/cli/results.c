@@ -134,14 +134,17 @@ static void print_saved(FILE *out, yyjson_val *saved)
 {
     char all[32], training[32], prepared[32];
     const double students = yyjson_get_num(yyjson_obj_get(saved, "students"));
+    const bool anew = yyjson_get_num(yyjson_obj_get(saved, "prepared_s")) == 0; /* measured */
+    if (anew && students == 0)
+        return;
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "seconds")), all);
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "training_s")), training);
     str_seconds(yyjson_get_num(yyjson_obj_get(saved, "prepared_s")), prepared);
     fprintf(out, "\n  saved: %s that job %s had spent: ", all, text_of(saved, "job"));
     if (students > 0)
-        fprintf(out, "%s of training %.0f student%s, ", training, students,
-                students == 1 ? "" : "s");
-    fprintf(out, "%s from its submission to its first result\n", prepared);
+        fprintf(out, "%s of training %.0f student%s%s", training, students,
+                students == 1 ? "" : "s", anew ? "" : ", ");
+    fprintf(out, anew ? "\n" : "%s from its submission to its first result\n", prepared);
 }
 
 void results_print(const struct results *results, FILE *out)

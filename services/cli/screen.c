@@ -291,11 +291,13 @@ static void on_rung(struct screen *s, yyjson_val *event)
 
 static void on_refines(struct screen *s, yyjson_val *event)
 {
-    char learned[32], took[32];
-    say(s, "  %-28s taken over: %.0f students after %s of training, all that took %s to prepare",
-        text_of(event, "job"), number_of(event, "students"),
-        str_seconds(number_of(event, "training_s"), learned),
-        str_seconds(number_of(event, "prepared_s"), took));
+    char learned[32], took[32], prepared[64] = "";
+    if (number_of(event, "prepared_s") > 0)
+        snprintf(prepared, sizeof(prepared), ", all that took %s to prepare",
+                 str_seconds(number_of(event, "prepared_s"), took));
+    say(s, "  %-28s taken over: %.0f students after %s of training%s", text_of(event, "job"),
+        number_of(event, "students"), str_seconds(number_of(event, "training_s"), learned),
+        prepared);
 }
 
 static void on_enrolled(struct screen *s, yyjson_val *event)

@@ -235,13 +235,19 @@ static void add_saved(const struct report *r, struct strbuf *out)
         return;
     strbuf_add(out, "<p>Refines job ");
     report_escaped(out, t->job);
+    if (*t->target) {
+        strbuf_add(out, ", which was for ");
+        report_escaped(out, t->target);
+    }
     strbuf_printf(out, ", whose work was not done again: %s: ",
                   str_seconds(t->training_s + t->prepared_s, all));
     if (t->students > 0)
-        strbuf_printf(out, "%s of training %u student%s, ", str_seconds(t->training_s, training),
+        strbuf_printf(out, "%s of training %u student%s", str_seconds(t->training_s, training),
                       t->students, t->students == 1 ? "" : "s");
-    strbuf_printf(out, "%s from its submission to its first result.</p>",
-                  str_seconds(t->prepared_s, prepared));
+    if (!*t->target)
+        strbuf_printf(out, "%s%s from its submission to its first result",
+                      t->students > 0 ? ", " : "", str_seconds(t->prepared_s, prepared));
+    strbuf_add(out, ".</p>");
 }
 
 /* ---- how it came about, and how to get it again ---- */

@@ -55,5 +55,8 @@ int spec_check_id(const char *id, struct err *err);
  * that refines another one none is read), numbers out of range, a preprocessing that does not
  * parse. */
 int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err);
+/* Where images a second are wanted, all threads that the target has, as its profiler says; until it
+ * has said so, those of the spec. */
+int spec_fill_threads(struct queue *q, Hone__V1__JobSpec *spec, struct err *err);
 /* The job's record: everything that rebuilds it. malloc'ed JSON. */
 char *spec_record(const char *id, const Hone__V1__JobSpec *spec, int64_t now_ms);

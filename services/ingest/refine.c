@@ -42,14 +42,20 @@ static int take_text(const char *job, const char *what, char **to, const char *f
     return message_set(to, from, err);
 }
 
+/* Whether it is for other hardware: nothing that was measured holds there, but what was learned. */
+static bool moves(const Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old)
+{
+    return *spec->target && strcmp(spec->target, old->target) != 0;
+}
+
 static int take_texts(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, struct err *err)
 {
     const char *job = spec->refines;
     int r = take_text(job, "model", &spec->model_path, old->model_path, err);
     if (r == 0)
         r = take_text(job, "data", &spec->data_path, old->data_path, err);
-    if (r == 0)
-        r = take_text(job, "target", &spec->target, old->target, err);
+    if (r == 0 && !*spec->target)
+        r = message_set(&spec->target, old->target, err);
     if (r == 0)
         r = take_text(job, "preprocess", &spec->preprocess, old->preprocess, err);
     if (r == 0 && !*spec->title)
@@ -61,19 +67,22 @@ static int take_texts(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, str
     return r;
 }
 
-static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, struct err *err)
+static int take_numbers(struct queue *queue, Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old,
+                        struct err *err)
 {
     const char *job = spec->refines;
-    if (spec->threads && spec->threads != old->threads)
+    const bool kept = !moves(spec, old);
+    if (kept && spec->threads && spec->threads != old->threads)
         return differs(job, "threads", err);
-    if (spec->batch && spec->batch != old->batch)
+    if (kept && spec->batch && spec->batch != old->batch)
         return differs(job, "batch", err);
     if (spec->seed && spec->seed != old->seed)
         return differs(job, "seed", err);
     if (spec->objective && spec->objective != old->objective)
         return differs(job, "objective", err);
-    spec->threads = old->threads;
-    spec->batch = old->batch;
+    const bool count = !kept && spec->threads == 0; /* other hardware has others */
+    spec->threads = spec->threads ? spec->threads : old->threads;
+    spec->batch = spec->batch ? spec->batch : old->batch;
     spec->seed = old->seed;
     spec->objective = old->objective;
     if (!spec->has_max_drop && spec->max_us == 0 && spec->max_bytes == 0) {
@@ -84,7 +93,7 @@ static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, s
         if (spec->confidence == 0)
             spec->confidence = old->confidence;
     }
-    return 0;
+    return count ? spec_fill_threads(queue, spec, err) : 0;
 }
 
 /* ---- the state ---- */
@@ -97,13 +106,20 @@ static int make_state(const Hone__V1__JobSpec *spec, const Hone__V1__JobRecord *
     if (!state->taken || !state->spec)
         return state->taken ? err_set(err, ERR_DATA_LOSS, "job %s: no spec", spec->refines)
                             : -ERR_RESOURCE_EXHAUSTED;
-    state->taken->prepared_s = record->prepared_s;
+    const bool moved = moves(spec, record->asked);
+    state->taken->prepared_s = moved ? 0 : record->prepared_s;
+    state->spec->threads = spec->threads;
+    state->spec->batch = spec->batch;
     state->spec->max_drop = spec->max_drop;
     state->spec->has_max_drop = spec->has_max_drop;
     state->spec->max_us = spec->max_us;
     state->spec->max_bytes = spec->max_bytes;
     state->spec->confidence = spec->confidence;
     int r = message_set(&state->spec->space, spec->space, err);
+    if (r == 0)
+        r = message_set(&state->spec->target, spec->target, err);
+    if (r == 0 && moved)
+        r = message_set(&state->taken->target, record->asked->target, err);
     return r < 0 ? r : message_set(&state->taken->job, spec->refines, err);
 }
 
@@ -115,7 +131,7 @@ int refine_take(struct store *store, struct queue *queue, Hone__V1__JobSpec *spe
     if (r == 0)
         r = take_texts(spec, record->asked, err);
     if (r == 0)
-        r = take_numbers(spec, record->asked, err);
+        r = take_numbers(queue, spec, record->asked, err);
     if (r == 0)
         r = spec_complete(spec, record->asked->target, err);
     if (r == 0)

@@ -81,22 +81,6 @@ static int create_job(struct front *f, struct queue *q, const char *id,
     return r == -ERR_ALREADY_EXISTS ? check_same(q, id, packed, packed_bytes, err) : r;
 }
 
-/* Where images a second are wanted, all that the target has, as its profiler says; until it has
- * said so, what spec_complete took. */
-static int fill_threads(struct queue *q, Hone__V1__JobSpec *spec, struct err *err)
-{
-    int64_t threads = spec->threads;
-    _cleanup_(freep) char *text = NULL;
-    _cleanup_(freep) char *name = str_printf("profiler:%s", spec->target);
-    if (spec->objective != HONE__V1__OBJECTIVE__THROUGHPUT)
-        return 0;
-    int r = name ? queue_table_get(q, WORK_THREADS, name, &text, err) : err_oom(err, "a name");
-    if (r == 0 && text)
-        r = str_parse_i64(text, 1, 1024, &threads, err);
-    spec->threads = (uint32_t)threads;
-    return r;
-}
-
 int front_submit(void *ctx, const struct rpc_call *call, const ProtobufCMessage *request,
                  ProtobufCMessage **ret_reply, struct err *err)
 {
@@ -123,7 +107,7 @@ int front_submit(void *ctx, const struct rpc_call *call, const ProtobufCMessage 
     if (*spec->refines)
         r = refine_take(front_store(f), q, spec, &from, err);
     else if (threads == 0)
-        r = fill_threads(q, spec, err);
+        r = spec_fill_threads(q, spec, err);
     if (r == 0)
         r = create_job(f, q, submit->job_id, spec, from, err);
     front_queue_give(f, q);

@@ -190,6 +190,20 @@ int spec_complete(Hone__V1__JobSpec *spec, const char *target, struct err *err)
     return r == 0 ? check_texts(spec, err) : r;
 }
 
+int spec_fill_threads(struct queue *q, Hone__V1__JobSpec *spec, struct err *err)
+{
+    int64_t threads = spec->threads;
+    _cleanup_(freep) char *text = NULL;
+    _cleanup_(freep) char *name = str_printf("profiler:%s", spec->target);
+    if (spec->objective != HONE__V1__OBJECTIVE__THROUGHPUT)
+        return 0;
+    int r = name ? queue_table_get(q, WORK_THREADS, name, &text, err) : err_oom(err, "a name");
+    if (r == 0 && text)
+        r = str_parse_i64(text, 1, 1024, &threads, err);
+    spec->threads = (uint32_t)threads;
+    return r;
+}
+
 static const char *objective_name(Hone__V1__Objective objective)
 {
     static const char *const names[] = {"latency", "throughput", "size"};

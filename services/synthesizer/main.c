@@ -9,6 +9,7 @@ int main(void)
         {.kind = "assemble", .handle = synthesizer_assemble, .version = 1, .memo = true},
         {.kind = "choose", .handle = synthesizer_choose, .version = 1},
         {.kind = "refine", .handle = synthesizer_refine, .version = 1},
+        {.kind = "retarget", .handle = synthesizer_retarget, .version = 1},
         {.kind = "redesign", .handle = synthesizer_redesign, .version = 1},
         {.kind = "imitate", .handle = synthesizer_imitate, .version = 1},
         {.kind = "join", .handle = synthesizer_join, .version = 1},

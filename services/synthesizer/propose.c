@@ -7,6 +7,8 @@
 
 #include "services/synthesizer/arcs.h"
 #include "services/synthesizer/budget.h"
+#include "services/synthesizer/race.h"
+#include "services/synthesizer/retarget.h"
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/str.h"
 #include "shared/graph/onnx.h"
@@ -224,6 +226,8 @@ static int emit_proposals(struct work_task *task, struct work_output *out, job_s
     for (int i = 1; r == 0 && i < p->n; i++)
         r = add_build(out, state, p, i, err);
     state->n_proposed += (uint32_t)n;
+    if (r == 0 && retarget_wanted(state)) /* who learned for another target keeps it company */
+        r = race_ask_known(out, state, err);
     Hone__V1__StageTask next = HONE__V1__STAGE_TASK__INIT;
     next.state = state;
     if (r == 0)

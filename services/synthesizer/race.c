@@ -238,12 +238,11 @@ static size_t list_built(const job_state *state, struct built *list)
     return n < MOST_BUILT ? n : MOST_BUILT;
 }
 
-/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. After
- * the race what is to be small learns on in its few bits; before it a first result is due. */
-static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool all,
-                      struct err *err)
+/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. *ret_n:
+ * how many. */
+static int ask_best(struct work_output *out, job_state *state, bool all, size_t *ret_n,
+                    struct err *err)
 {
-    job_state *state = stage->state;
     _cleanup_(freep) struct built *list = mem_calloc(state->n_students + 1, sizeof(*list));
     if (!list)
         return err_oom(err, "students");
@@ -255,19 +254,29 @@ static int build_best(struct work_output *out, Hone__V1__StageTask *stage, bool 
         rc = message_set(&list[i].student->out, "", err);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = ask_builds(out, state, list[i].student, err);
-    const char *next = all && n > 0 && goal_small(state->spec) ? "tune" : "assemble";
-    return rc == 0 ? work_continue(out, "synthesizer", next, &stage->base, err) : rc;
+    *ret_n = n;
+    return rc;
 }
 
+int race_ask_known(struct work_output *out, job_state *state, struct err *err)
+{
+    return ask_best(out, state, false, &(size_t){0}, err);
+}
+
+/* What is to be small learns on in its few bits. */
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
 {
+    size_t n = 0;
     stage->state->redesigned = true;
-    return build_best(out, stage, true, err);
+    int rc = ask_best(out, stage->state, true, &n, err);
+    const char *next = n > 0 && goal_small(stage->state->spec) ? "tune" : "assemble";
+    return rc == 0 ? work_continue(out, "synthesizer", next, &stage->base, err) : rc;
 }
 
 int race_resume(struct work_output *out, Hone__V1__StageTask *stage, struct err *err)
 {
-    return build_best(out, stage, false, err);
+    int rc = race_ask_known(out, stage->state, err);
+    return rc == 0 ? work_continue(out, "synthesizer", "assemble", &stage->base, err) : rc;
 }
 
 /* ---- a rung ---- */

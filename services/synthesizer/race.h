@@ -50,6 +50,8 @@ int race_next(struct work_task *task, struct work_output *out, Hone__V1__StageTa
 /* The end: the best of the last two rungs, and of those who learned for a job before, are built;
  * then the job goes on as with any candidates. */
 int race_finish(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);
+/* Those of them who keep the limits, as far as is known, are asked to be built. */
+int race_ask_known(struct work_output *out, job_state *state, struct err *err);
 /* Before a race with students who learned for a job before: those who keep the limits are built;
  * the job goes on as with any candidates, to a first result. */
 int race_resume(struct work_output *out, Hone__V1__StageTask *stage, struct err *err);

@@ -70,8 +70,8 @@ int redesign_decide(struct work_task *task, job_state *state, struct err *err)
 
 /* ---- the stage redesign: what do pieces cost? ---- */
 
-static int ask_price(struct work_output *out, const job_state *state, const struct space *space,
-                     double seconds, struct err *err)
+int redesign_ask_prices(struct work_output *out, const job_state *state, const struct space *space,
+                        double seconds, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__PriceTask *price =
         message_new(&hone__v1__price_task__descriptor, err);
@@ -117,9 +117,8 @@ static int ask(struct work_task *task, struct work_output *out, job_state *state
                           space.n_pieces);
     if (rc == 0)
         rc = race_seconds(task, state, &seconds, err);
-    return rc == 0
-               ? ask_price(out, state, &space, fmax(PRICING_SHARE * seconds, LEAST_PRICING_S), err)
-               : rc;
+    const double most = fmax(PRICING_SHARE * seconds, LEAST_PRICING_S);
+    return rc == 0 ? redesign_ask_prices(out, state, &space, most, err) : rc;
 }
 
 int redesign_ask(struct work_task *task, struct work_output *out, Hone__V1__StageTask *stage,
@@ -199,8 +198,7 @@ static void leave_out_known(const job_state *state, const struct forecast *forec
     }
 }
 
-static int take_prices(struct work_task *task, const job_state *state, struct space *space,
-                       struct err *err)
+int redesign_take_prices(struct work_task *task, struct space *space, struct err *err)
 {
     _cleanup_(message_freep) Hone__V1__PriceResult *result = NULL;
     if (task->task->n_results != 1 || !task->task->results[0])
@@ -212,7 +210,6 @@ static int take_prices(struct work_task *task, const job_state *state, struct sp
     if (result->n_us != (size_t)space->n_pieces)
         return err_set(err, ERR_INTERNAL, "%zu prices of %d pieces", result->n_us, space->n_pieces);
     space_price(space, result->us, result->floor_us);
-    set_costs(state, space);
     return 0;
 }
 
@@ -336,7 +333,9 @@ static int begin(struct work_task *task, struct work_output *out, Hone__V1__Stag
     if (rc == 0)
         rc = space_build(&ends, students_original(state), arena, &space, err);
     if (rc == 0)
-        rc = take_prices(task, state, &space, err);
+        rc = redesign_take_prices(task, &space, err);
+    if (rc == 0)
+        set_costs(state, &space);
     if (rc == 0)
         rc = race_seconds(task, state, &seconds, err);
     if (rc == 0)

@@ -332,17 +332,35 @@ static int each_width(struct enumeration *e, struct choice *c, struct err *err)
     return rc;
 }
 
+static int begin(const struct design_ends *ends, struct cost original, struct arena *arena,
+                 struct space *space, struct enumeration *ret, struct err *err)
+{
+    *space = (struct space){0};
+    *ret = (struct enumeration){
+        .ends = ends, .original = original, .arena = arena, .space = space};
+    ret->bucket = arena_alloc(arena, BUCKETS, sizeof(int));
+    if (!ret->bucket)
+        return err_oom(err, "the space of students");
+    for (int i = 0; i < BUCKETS; i++)
+        ret->bucket[i] = -1;
+    return 0;
+}
+
+int space_of_designs(const struct design_ends *ends, struct cost original, const char *const *designs, int n,
+             struct arena *arena, struct space *ret, struct err *err)
+{
+    struct enumeration e;
+    int rc = begin(ends, original, arena, ret, &e, err);
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = add_student(&e, designs[i], err);
+    return rc;
+}
+
 int space_build(const struct design_ends *ends, struct cost original, struct arena *arena,
                 struct space *ret, struct err *err)
 {
-    *ret = (struct space){0};
-    struct enumeration e = {.ends = ends, .original = original, .arena = arena, .space = ret};
-    e.bucket = arena_alloc(arena, BUCKETS, sizeof(int));
-    if (!e.bucket)
-        return err_oom(err, "the space of students");
-    for (int i = 0; i < BUCKETS; i++)
-        e.bucket[i] = -1;
-    int rc = 0;
+    struct enumeration e;
+    int rc = begin(ends, original, arena, ret, &e, err);
     for (size_t s = 0; s < COUNT(stems); s++)
         for (size_t f = 0; f < COUNT(families); f++) {
             const int n = halvings(ends, &stems[s]), most = n < MOST_STAGES ? n : MOST_STAGES;

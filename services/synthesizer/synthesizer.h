@@ -17,6 +17,8 @@ int synthesizer_choose(struct work_task *task, struct work_output *out, struct e
 
 /* First task of a job that refines another one: goes on where that one stood. */
 int synthesizer_refine(struct work_task *task, struct work_output *out, struct err *err);
+/* Continuation of the prices of students who learned for other hardware: then all begins anew. */
+int synthesizer_retarget(struct work_task *task, struct work_output *out, struct err *err);
 /* Where the job redesigns: has alternatives of blocks priced, or then the pieces of students. */
 int synthesizer_redesign(struct work_task *task, struct work_output *out, struct err *err);
 /* Continuation of the prices of alternatives: has those taught that are faster. */

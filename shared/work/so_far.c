@@ -61,9 +61,10 @@ int so_far_put_state(struct store *store, const char *job, const Hone__V1__JobSt
     record.asked = (Hone__V1__JobSpec *)asked;
     record.openings = opened ? opened->openings : NULL;
     record.n_openings = opened ? opened->n_openings : 0;
-    record.prepared_s = state->taken ? state->taken->prepared_s
-                        : before     ? before->prepared_s
-                                     : elapsed_s;
+    const bool prepared = state->taken && !*state->taken->target;
+    record.prepared_s = prepared ? state->taken->prepared_s
+                        : before ? before->prepared_s
+                                 : elapsed_s;
     return put(store, job, "state", &record, err);
 }
 

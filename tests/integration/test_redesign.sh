@@ -121,6 +121,22 @@ check "it says what it saved" json "$refined" \
 check "its limit decides" json "$refined" \
     'r["limit"]["max_drop_points"] == 20 and all(
          x["within_limit"] == (x["drop_upper95_points"] <= 20) for x in r["results"])'
+# other hardware, which this machine stands in for
+run=$HONE_HOME/run
+HONE_REDIS="unix:$run/redis.sock" HONE_STORE="file://$HONE_HOME/artifacts" \
+    HONE_SCRATCH="$work/scratch" HONE_TARGET=cpu:avx2 HONE_ISA=avx2 \
+    "${hone%/*}/../profiler/hone-profiler" >"$work/profiler.log" 2>&1 &
+profiler=$!
+trap 'kill $profiler 2>/dev/null; "$hone" down >/dev/null 2>&1; rm -rf "$work"' EXIT
+check "a job can be refined for another target" \
+    "$hone" refine "$job" --target cpu:avx2 --max-drop 20 --budget 30s --out "$work/moved" --json
+kill $profiler
+check "where students that learned for the first stand beside the candidates" \
+    json "$work/moved/manifest.json" \
+    '(r["settings"]["target"] == "cpu:avx2" and
+      any(x["name"].startswith("student-") for x in r["networks"]))'
+check "and only what was learned was saved" json "$work/moved/result.json" \
+    'r["saved"]["prepared_s"] == 0 and r["saved"]["training_s"] > 0'
 check "where the original keeps a limit on time it stays" \
     bash -c '"$1" refine "$2" --max-latency 10s --budget 1s --out "$3" >"$3.txt"; code=$?
              cat "$3.txt"; [[ $code == 3 ]] && grep -q "saved: .* that job $2 had spent" "$3.txt"' \

@@ -459,6 +459,25 @@ static void a_job_can_begin_where_another_one_stood(void **state)
     assert_int_equal(submit("A2", &spec, &err), 0); /* the same again */
 }
 
+/* Where what counts is measured anew, so may be what it depends on. */
+static void a_job_can_be_refined_for_another_target(void **state)
+{
+    (void)state;
+    static char a1[] = "A1", other_target[] = "cpu:other";
+    for (int threads = 0; threads < 2; threads++) {
+        Hone__V1__JobSpec spec = refinement(a1);
+        finish("A1", 1);
+        spec.target = other_target;
+        spec.threads = threads ? 7 : 0;
+        assert_int_equal(submit(threads ? "D2" : "D1", &spec, NULL), 0);
+        _cleanup_(rpc_message_freep) Hone__V1__StageTask *stage = first_of_refined();
+        assert_string_equal(stage->state->spec->target, "cpu:other");
+        assert_int_equal(stage->state->spec->threads, threads ? 7 : 2);
+        assert_string_equal(stage->state->taken->target, "cpu:test");
+        assert_true(stage->state->taken->prepared_s == 0);
+    }
+}
+
 /* All limits are given anew, or none is. */
 static void limits_that_are_given_replace_those_before(void **state)
 {
@@ -496,11 +515,10 @@ static void how_sure_it_must_be_is_taken_over_unless_it_is_said(void **state)
     assert_true(stage->state->spec->confidence == 0.99);
 }
 
-static char no_job[] = "A9", no_id[] = "../A1", other_target[] = "cpu:other";
+static char no_job[] = "A9", no_id[] = "../A1";
 SPOIL(unknown_job, s->refines = no_job)
 SPOIL(odd_job, s->refines = no_id)
 SPOIL(another_model, s->model_path = model)
-SPOIL(another_target, s->target = other_target)
 SPOIL(more_threads, s->threads = 7)
 SPOIL(more_samples, s->batch = 7)
 SPOIL(another_seed, s->seed = 7)
@@ -514,7 +532,6 @@ static void what_cannot_be_refined_is_refused_by_name(void **state)
         {"A9", ERR_NOT_FOUND, unknown_job},
         {"is no job id", ERR_INVALID_ARGUMENT, odd_job},
         {"model cannot be another one than that of job A1", ERR_INVALID_ARGUMENT, another_model},
-        {"target cannot", ERR_INVALID_ARGUMENT, another_target},
         {"threads cannot", ERR_INVALID_ARGUMENT, more_threads},
         {"batch cannot", ERR_INVALID_ARGUMENT, more_samples},
         {"seed cannot", ERR_INVALID_ARGUMENT, another_seed},
@@ -816,6 +833,7 @@ int main(void)
         TEST(what_cannot_work_is_refused_by_name),
         TEST(a_submit_without_spec_or_usable_id_is_refused),
         TEST(a_job_can_begin_where_another_one_stood),
+        TEST(a_job_can_be_refined_for_another_target),
         TEST(limits_that_are_given_replace_those_before),
         TEST(how_sure_it_must_be_is_taken_over_unless_it_is_said),
         TEST(what_cannot_be_refined_is_refused_by_name),

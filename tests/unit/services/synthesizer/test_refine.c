@@ -168,6 +168,141 @@ static void what_had_no_result_is_not_refined(void **state)
     assert_int_equal(run(synthesizer_refine, s, &err), -ERR_FAILED_PRECONDITION);
 }
 
+/* ---- another target ---- */
+
+static const char *const here = "cpu:here", *const there = "cpu:there";
+
+/* Measured there, and to be refined here. A third student is made of the original's blocks. */
+static job_state *ended_there(void)
+{
+    job_state *s = ended();
+    job_student *heir = student(s, "1-4 5=keep:1", 20, 0.92);
+    heir->inherits = true;
+    s->taken->prepared_s = 0;
+    STAGE_OK(message_set(&s->taken->target, there, err));
+    STAGE_OK(message_set(&s->spec->target, here, err));
+    STAGE_OK(message_set(&s->profile, "profile", err));
+    STAGE_OK(message_set(&s->scores, "scores", err));
+    STAGE_OK(message_set(&s->library, "library", err));
+    STAGE_OK(state_decide(s, err, "something there"));
+    return s;
+}
+
+/* A piece takes 3 us, and 4 those of whom `twice` names a part; `broken`: cannot run. */
+static void prices_of(const Hone__V1__PriceTask *asked, const char *twice, const char *broken)
+{
+    Hone__V1__PriceResult result = HONE__V1__PRICE_RESULT__INIT;
+    _cleanup_(freep) double *us = mem_calloc(asked->n_pieces, sizeof(*us));
+    for (size_t i = 0; i < asked->n_pieces; i++)
+        us[i] = strstr(asked->pieces[i]->text, broken)  ? 0
+                : strstr(asked->pieces[i]->text, twice) ? 4
+                                                        : 3;
+    result.us = us;
+    result.n_us = asked->n_pieces;
+    result.floor_us = 1;
+    stage_result(&stage, &result);
+}
+
+static void nothing_that_was_measured_elsewhere_stays(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = ended_there();
+    STAGE_OK(run(synthesizer_refine, s, err));
+    _cleanup_(message_freep) job_state *after =
+        stage_handed_on(&stage, "synthesizer", "retarget");
+    assert_null(after->plain_int8);
+    assert_int_equal(after->n_candidates + after->n_finals + after->n_decisions, 0);
+    assert_int_equal(after->baseline->n_timings, 0);
+    assert_int_equal(after->baseline->n_accuracies, s->baseline->n_accuracies);
+    assert_string_equal(after->profile, "");
+    assert_string_equal(after->scores, "");
+    assert_string_equal(after->library, "");
+    assert_true(after->reserve_s == 0);
+    assert_string_equal(after->network, s->network);
+    assert_string_equal(after->data->artifact, "data");
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(after->students[i]->network, s->students[i]->network);
+        assert_string_equal(after->students[i]->built, "");
+        assert_int_equal(after->students[i]->rungs, 2);
+    }
+    assert_string_equal(after->students[2]->out, "lost");
+    assert_string_equal(after->students[3]->out, "blocks begin anew on another target");
+    const struct task_spec *spec = stage_follow(&stage, "price", 0);
+    assert_non_null(spec);
+    assert_string_equal(spec->queue, "profiler:cpu:here");
+    _cleanup_(message_freep) Hone__V1__PriceTask *price =
+        stage_payload(spec, &hone__v1__price_task__descriptor);
+    assert_string_equal(price->target, here);
+    assert_int_equal(price->n_pieces, 4); /* two convolutions, the head behind each */
+    assert_int_equal(stage.out.n_tasks, 1);
+}
+
+static void students_are_priced_on_another_target(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = ended_there();
+    STAGE_OK(run(synthesizer_refine, s, err));
+    _cleanup_(message_freep) job_state *after =
+        stage_handed_on(&stage, "synthesizer", "retarget");
+    _cleanup_(message_freep) Hone__V1__PriceTask *price =
+        stage_payload(stage_follow(&stage, "price", 0), &hone__v1__price_task__descriptor);
+    stage_forget(&stage);
+    prices_of(price, "conv:32", "none");
+    STAGE_OK(run(synthesizer_retarget, after, err));
+    const struct task_spec *next = stage_follow(&stage, "calibrate", 0);
+    assert_non_null(next);
+    assert_string_equal(next->queue, "exporter");
+    _cleanup_(message_freep) Hone__V1__StageTask *begun =
+        stage_payload(next, &hone__v1__stage_task__descriptor);
+    const job_state *now = begun->state;
+    assert_true(now->students[0]->predicted_us == 7);
+    assert_true(now->students[1]->predicted_us == 8);
+    assert_string_equal(now->students[0]->out, "");
+    assert_string_equal(now->students[1]->out, "");
+    assert_string_equal(now->students[2]->out, "lost");
+    assert_int_equal(now->taken->students, 2);
+    assert_true(now->taken->training_s == 200);
+    assert_true(stage_decided(now, "refines job J0 for cpu:here instead of cpu:there"));
+}
+
+static void who_cannot_be_priced_there_is_left_out(void **state)
+{
+    (void)state;
+    for (int failed = 0; failed < 2; failed++) {
+        _cleanup_(message_freep) job_state *s = ended_there();
+        STAGE_OK(run(synthesizer_refine, s, err));
+        _cleanup_(message_freep) job_state *after =
+            stage_handed_on(&stage, "synthesizer", "retarget");
+        _cleanup_(message_freep) Hone__V1__PriceTask *price =
+            stage_payload(stage_follow(&stage, "price", 0), &hone__v1__price_task__descriptor);
+        stage_forget(&stage);
+        if (failed)
+            stage_failure(&stage, "out of order");
+        else
+            prices_of(price, "none", "conv:16");
+        STAGE_OK(run(synthesizer_retarget, after, err));
+        _cleanup_(message_freep) Hone__V1__StageTask *begun = stage_payload(
+            stage_follow(&stage, "calibrate", 0), &hone__v1__stage_task__descriptor);
+        const job_state *now = begun->state;
+        assert_string_equal(now->students[0]->out, "its time on this target is not known");
+        assert_int_equal(*now->students[1]->out != 0, failed);
+        assert_int_equal(now->taken->students, 1 - failed);
+        stage_forget(&stage);
+    }
+}
+
+static void a_job_without_students_begins_at_once_on_another_target(void **state)
+{
+    (void)state;
+    _cleanup_(message_freep) job_state *s = ended_there();
+    for (size_t i = 0; i < s->n_students; i++)
+        message_free(s->students[i]);
+    s->n_students = 0;
+    STAGE_OK(run(synthesizer_refine, s, err));
+    assert_non_null(stage_follow(&stage, "calibrate", 0));
+    assert_int_equal(stage.out.n_tasks, 1);
+}
+
 /* ---- enroll ---- */
 
 /* A microsecond a piece, and 20 for each million products; what the stages make of it. */
@@ -339,6 +474,10 @@ int main(void)
         TEST(proofs_are_held_against_other_limits),
         TEST(whom_the_limits_exclude_takes_no_part_and_saves_nothing),
         TEST(what_had_no_result_is_not_refined),
+        TEST(nothing_that_was_measured_elsewhere_stays),
+        TEST(students_are_priced_on_another_target),
+        TEST(who_cannot_be_priced_there_is_left_out),
+        TEST(a_job_without_students_begins_at_once_on_another_target),
         TEST(newcomers_stand_beside_them_and_learn_first),
         TEST(nobody_is_enrolled_above_a_limit_on_costs),
         TEST(without_newcomers_those_who_learned_go_on),
