@@ -18,14 +18,22 @@ enum { SAMPLES = PREDICT_TRAITS, DEEP_SAMPLES, HEIRS_SAMPLES, LARGE_SAMPLES, POO
 static const struct {
     double mean, deviation;
 } prior[WEIGHTS] = {
-    [PREDICT_LEVEL] = {0.15, 0.2},        [PREDICT_MACS] = {-0.05, 0.05},
-    [PREDICT_PARAMETERS] = {-0.11, 0.05}, [PREDICT_DEPTH] = {-0.16, 0.08},
-    [PREDICT_RESIDUAL] = {0, 0.1},        [PREDICT_SEPARABLE] = {0, 0.12},
-    [PREDICT_POOL] = {-0.04, 0.12},       [PREDICT_HEAD_POOL] = {-0.1, 0.1},
-    [PREDICT_STEM] = {0.08, 0.08},        [PREDICT_PATCH] = {-0.05, 0.08},
-    [SAMPLES] = {0.54, 0.12},             [DEEP_SAMPLES] = {0.13, 0.1},
-    [PREDICT_INHERITS] = {0, 0.3},        [HEIRS_SAMPLES] = {-0.35, 0.15},
-    [LARGE_SAMPLES] = {0.03, 0.03},       [POOL_SAMPLES] = {-0.13, 0.1},
+    [PREDICT_LEVEL] = {0.15, 0.2},
+    [PREDICT_MACS] = {-0.05, 0.05},
+    [PREDICT_PARAMETERS] = {-0.11, 0.05},
+    [PREDICT_DEPTH] = {-0.16, 0.08},
+    [PREDICT_RESIDUAL] = {0, 0.1},
+    [PREDICT_SEPARABLE] = {0, 0.12},
+    [PREDICT_POOL] = {-0.04, 0.12},
+    [PREDICT_HEAD_POOL] = {-0.1, 0.1},
+    [PREDICT_STEM] = {0.08, 0.08},
+    [PREDICT_PATCH] = {-0.05, 0.08},
+    [SAMPLES] = {0.54, 0.12},
+    [DEEP_SAMPLES] = {0.13, 0.1},
+    [PREDICT_INHERITS] = {0, 0.3},
+    [HEIRS_SAMPLES] = {-0.35, 0.15},
+    [LARGE_SAMPLES] = {0.03, 0.03},
+    [POOL_SAMPLES] = {-0.13, 0.1},
 };
 
 static double way_to_go(double samples)

@@ -238,8 +238,8 @@ static size_t list_built(const job_state *state, struct built *list)
     return n < MOST_BUILT ? n : MOST_BUILT;
 }
 
-/* Those who keep the limits, as far as is known, and others (`all`) where there are too few. *ret_n:
- * how many. */
+/* Those who keep the limits, as far as is known, and others (`all`) where there are too few.
+ * *ret_n: how many. */
 static int ask_best(struct work_output *out, job_state *state, bool all, size_t *ret_n,
                     struct err *err)
 {

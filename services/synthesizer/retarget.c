@@ -88,7 +88,8 @@ static int known_space(struct work_task *task, const job_state *state, struct ar
     if (!designs || n == 0)
         return designs ? 0 : err_oom(err, "students");
     int rc = students_ends(task, state, &ends, err);
-    return rc == 0 ? space_of_designs(&ends, students_original(state), designs, n, arena, ret, err) : rc;
+    return rc == 0 ? space_of_designs(&ends, students_original(state), designs, n, arena, ret, err)
+                   : rc;
 }
 
 /* As any job once its data are read. */

@@ -336,8 +336,7 @@ static int begin(const struct design_ends *ends, struct cost original, struct ar
                  struct space *space, struct enumeration *ret, struct err *err)
 {
     *space = (struct space){0};
-    *ret = (struct enumeration){
-        .ends = ends, .original = original, .arena = arena, .space = space};
+    *ret = (struct enumeration){.ends = ends, .original = original, .arena = arena, .space = space};
     ret->bucket = arena_alloc(arena, BUCKETS, sizeof(int));
     if (!ret->bucket)
         return err_oom(err, "the space of students");
@@ -346,8 +345,9 @@ static int begin(const struct design_ends *ends, struct cost original, struct ar
     return 0;
 }
 
-int space_of_designs(const struct design_ends *ends, struct cost original, const char *const *designs, int n,
-             struct arena *arena, struct space *ret, struct err *err)
+int space_of_designs(const struct design_ends *ends, struct cost original,
+                     const char *const *designs, int n, struct arena *arena, struct space *ret,
+                     struct err *err)
 {
     struct enumeration e;
     int rc = begin(ends, original, arena, ret, &e, err);

@@ -45,8 +45,9 @@ int space_build(const struct design_ends *ends, struct cost original, struct are
                 struct space *ret, struct err *err);
 
 /* The space of these designs alone, which must be some that space_build made. */
-int space_of_designs(const struct design_ends *ends, struct cost original, const char *const *designs, int n,
-             struct arena *arena, struct space *ret, struct err *err);
+int space_of_designs(const struct design_ends *ends, struct cost original,
+                     const char *const *designs, int n, struct arena *arena, struct space *ret,
+                     struct err *err);
 
 /* Bytes of a network of so many parameters, scales and names included, about: of its ONNX file in 8
  * bits, or packed with weights of STUDENT_BITS. */

@@ -20,8 +20,8 @@
 #define INHERITED_RATE 0.02 /* of weights that fit already */
 #define LOOKAHEAD 5
 #define TRUNK_WARMUP 0.02 /* who goes on from weights that learned at the full rate */
-#define USUAL_KERNEL 3 /* side, at most, of stems that say none */
-#define TUNE_RATE 2e-4 /* of Adam, of that batch: for networks in few bits */
+#define USUAL_KERNEL 3    /* side, at most, of stems that say none */
+#define TUNE_RATE 2e-4    /* of Adam, of that batch: for networks in few bits */
 #define TEMPERATURE 4.0
 #define MOST_TEACHER_DROP 0.5 /* points on the search part, of the original in 8 bits */
 #define TEACHER_SHARE 0.9     /* of the loss, where there are labels; else all */

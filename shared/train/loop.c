@@ -658,7 +658,8 @@ static int take_memory(struct run *r, struct err *err)
     r->hits = arena_alloc(r->arena, (size_t)o->batch, 1);
     r->lanes = arena_alloc(r->arena, (size_t)lanes, sizeof(*r->lanes));
     r->curve = mem_calloc((size_t)o->epochs + 1, sizeof(*r->curve));
-    if (!r->weights || (branches_off && !r->trunk) || !r->losses || !r->feature_losses || !r->hits || !r->lanes || !r->curve)
+    if (!r->weights || (branches_off && !r->trunk) || !r->losses || !r->feature_losses ||
+        !r->hits || !r->lanes || !r->curve)
         return err_oom(err, "training");
     for (int i = 0; i < lanes; i++) {
         r->lanes[i].spare = arena_alloc(r->arena, (size_t)spare_of(r), sizeof(*r->lanes[i].spare));

@@ -291,8 +291,8 @@ char *recipe_identity(const struct recipe *how, const char *model, const char *d
 int recipe_learner(struct graph *g, struct err *err)
 {
     const char *form = graph_metadata(g, FORM);
-    int rc = form && strcmp(form, TRAINING) == 0 ? graph_infer(g, err)
-                                                 : pass_simplify_branched(g, err);
+    int rc =
+        form && strcmp(form, TRAINING) == 0 ? graph_infer(g, err) : pass_simplify_branched(g, err);
     return rc < 0 ? rc : 0;
 }
 

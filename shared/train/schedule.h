@@ -26,7 +26,8 @@ struct schedule {
     double down;       /* trapezoid: share of the steps on the way down */
 };
 /* The usual shape of each kind: cosine 5 % up from 0.1, to 0; one-cycle 23 % up from 0.2, to 0.07
- * (airbench's); step and constant 2 % up from 0.1; trapezoid 10 % up from 0.2, 40 % down to 0.07. */
+ * (airbench's); step and constant 2 % up from 0.1; trapezoid 10 % up from 0.2, 40 % down to 0.07.
+ */
 struct schedule schedule_make(enum schedule_kind kind, double rate);
 /* Rate of step 0 <= step < total. */
 double schedule_rate(const struct schedule *s, int64_t step, int64_t total);

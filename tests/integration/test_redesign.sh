@@ -133,7 +133,7 @@ check "a job can be refined for another target" \
 kill $profiler
 check "where students that learned for the first stand beside the candidates" \
     json "$work/moved/manifest.json" \
-    '(r["settings"]["target"] == "cpu:avx2" and
+    '(r["hardware"]["target"] == "cpu:avx2" and
       any(x["name"].startswith("student-") for x in r["networks"]))'
 check "and only what was learned was saved" json "$work/moved/result.json" \
     'r["saved"]["prepared_s"] == 0 and r["saved"]["training_s"] > 0'

@@ -46,7 +46,8 @@ static void wrong_usage_is_named(void **state)
     EXPECT(CLI_USAGE, "did you mean --epochs?", "m.onnx", "--data", "d", "--epoch", "3");
     EXPECT(CLI_USAGE, "'alternate' is none of", "m.onnx", "--data", "d", "--flip", "alternate");
     EXPECT(CLI_USAGE, "'linear' is none of", "m.onnx", "--data", "d", "--schedule", "linear");
-    EXPECT(CLI_USAGE, "--trunk needs --schedule trapezoid", "m.onnx", "--data", "d", "--trunk", "t");
+    EXPECT(CLI_USAGE, "--trunk needs --schedule trapezoid", "m.onnx", "--data", "d", "--trunk",
+           "t");
     EXPECT(CLI_USAGE, "--whiten need --reinit", "m.onnx", "--data", "d", "--zero-residual");
     EXPECT(CLI_USAGE, "--whiten need --reinit", "m.onnx", "--data", "d", "--whiten");
     EXPECT(CLI_USAGE, "need --teacher", "m.onnx", "--data", "d", "--views", "4");

@@ -208,8 +208,7 @@ static void nothing_that_was_measured_elsewhere_stays(void **state)
     (void)state;
     _cleanup_(message_freep) job_state *s = ended_there();
     STAGE_OK(run(synthesizer_refine, s, err));
-    _cleanup_(message_freep) job_state *after =
-        stage_handed_on(&stage, "synthesizer", "retarget");
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "retarget");
     assert_null(after->plain_int8);
     assert_int_equal(after->n_candidates + after->n_finals + after->n_decisions, 0);
     assert_int_equal(after->baseline->n_timings, 0);
@@ -242,8 +241,7 @@ static void students_are_priced_on_another_target(void **state)
     (void)state;
     _cleanup_(message_freep) job_state *s = ended_there();
     STAGE_OK(run(synthesizer_refine, s, err));
-    _cleanup_(message_freep) job_state *after =
-        stage_handed_on(&stage, "synthesizer", "retarget");
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "retarget");
     _cleanup_(message_freep) Hone__V1__PriceTask *price =
         stage_payload(stage_follow(&stage, "price", 0), &hone__v1__price_task__descriptor);
     stage_forget(&stage);
@@ -281,8 +279,8 @@ static void who_cannot_be_priced_there_is_left_out(void **state)
         else
             prices_of(price, "none", "conv:16");
         STAGE_OK(run(synthesizer_retarget, after, err));
-        _cleanup_(message_freep) Hone__V1__StageTask *begun = stage_payload(
-            stage_follow(&stage, "calibrate", 0), &hone__v1__stage_task__descriptor);
+        _cleanup_(message_freep) Hone__V1__StageTask *begun =
+            stage_payload(stage_follow(&stage, "calibrate", 0), &hone__v1__stage_task__descriptor);
         const job_state *now = begun->state;
         assert_string_equal(now->students[0]->out, "its time on this target is not known");
         assert_int_equal(*now->students[1]->out != 0, failed);
