@@ -6,7 +6,14 @@
 #include "shared/base/mem.h"
 #include "shared/base/str.h"
 
-static int refine(const struct submit_options *q, const char *refined, const char *target)
+/* Where everything is measured anew. */
+struct elsewhere {
+    const char *target;
+    int64_t threads, batch; /* 0: as in JOB */
+};
+
+static int refine(const struct submit_options *q, const char *refined,
+                  const struct elsewhere *elsewhere)
 {
     _cleanup_(session_release) struct session session = {.attach_fd = -1};
     _cleanup_(rpc_message_freep) Hone__V1__JobView *view = NULL;
@@ -30,26 +37,46 @@ static int refine(const struct submit_options *q, const char *refined, const cha
         return cli_fail(&err);
     submit_ask(q, &spec);
     spec.refines = (char *)refined;
-    spec.target = (char *)(target ? target : "");
+    spec.target = (char *)(elsewhere->target ? elsewhere->target : "");
+    spec.threads = (uint32_t)elsewhere->threads;
+    spec.batch = (uint32_t)elsewhere->batch;
     return submit_and_deliver(&session, &spec, what, q, &out);
 }
 
 static int run(const struct cli_command *self, int argc, char **argv)
 {
     struct submit_options q = SUBMIT_OPTIONS_INIT;
-    const char *target = NULL;
+    struct elsewhere elsewhere = {0};
     const struct cli_option options[] = {
         {.name = "target",
          .value = "TARGET",
          .kind = CLI_TEXT,
-         .to = &target,
+         .to = &elsewhere.target,
          .help = "other hardware to be fast on (default: as in JOB)"},
+        {.name = "threads",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &elsewhere.threads,
+         .min = 1,
+         .max = 1024,
+         .help = "with --target: threads of one inference (default: as in JOB)"},
+        {.name = "batch",
+         .value = "N",
+         .kind = CLI_INT,
+         .to = &elsewhere.batch,
+         .min = 1,
+         .max = 4096,
+         .help = "with --target: samples in one inference (default: as in JOB)"},
         SUBMIT_OPTIONS(&q, "as in JOB", "as in JOB", "the refinement", "hone-out/MODEL-refined"),
         CLI_OPTIONS_END,
     };
     const char *args[1] = {NULL};
     int code = cli_parse(self, options, argc, argv, 1, 1, args);
-    return code >= 0 ? code : refine(&q, args[0], target);
+    if (code >= 0)
+        return code;
+    if ((elsewhere.threads || elsewhere.batch) && !elsewhere.target)
+        return cli_usage_error(self, "--threads and --batch need --target: they are those of JOB");
+    return refine(&q, args[0], &elsewhere);
 }
 
 const struct cli_command cmd_refine = {

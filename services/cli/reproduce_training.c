@@ -249,27 +249,30 @@ static int learn(struct again *a, struct err *err)
 }
 
 /* A further run may have begun with it. */
-static int remember_trunk(struct again *a, struct err *err)
+static int remember_trunk(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
 {
     void *onnx = NULL;
     size_t bytes = 0;
+    *ret_hash = 0;
     if (!a->result.trunk)
         return 0;
-    int rc = recipe_trunk(&a->how, a->result.trunk, a->t->r->samples.pre_text, err);
+    int rc =
+        recipe_trunk(&a->how, a->result.trunk, a->options.frozen, a->t->r->samples.pre_text, err);
     if (rc == 0)
         rc = onnx_write_bytes(a->result.trunk, &onnx, &bytes, err);
-    return rc < 0 ? rc : remember(a->t, onnx, onnx, bytes, NULL, err);
+    return rc < 0 ? rc : remember(a->t, onnx, onnx, bytes, ret_hash, err);
 }
 
 /* Runs it; what comes out is known from then on. */
-static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], struct err *err)
+static int run(struct again *a, char ret_hash[HASH_HEX_BYTES], char ret_trunk[HASH_HEX_BYTES],
+               struct err *err)
 {
     const struct samples *s = &a->t->r->samples;
     void *onnx = NULL;
     size_t bytes = 0;
     int rc = learn(a, err);
     if (rc == 0)
-        rc = remember_trunk(a, err);
+        rc = remember_trunk(a, ret_trunk, err);
     if (rc == 0)
         rc = recipe_ship(&a->how, a->result.graph, s->pre_text, err);
     if (rc == 0)
@@ -318,7 +321,7 @@ static int train_again(struct retraining *t, const char *student, int index, yyj
     _cleanup_(again_release) struct again a = {
         .t = t, .rung = rung, .threads = threads >= 1 ? (int)threads : (int)t->r->q->threads};
     _cleanup_(freep) char *subject = str_printf("%s, run %d", student, index + 1);
-    char hash[HASH_HEX_BYTES];
+    char hash[HASH_HEX_BYTES], trunk[HASH_HEX_BYTES];
     struct err why = {0};
     if (!subject)
         return err_oom(err, "a run");
@@ -330,10 +333,14 @@ static int train_again(struct retraining *t, const char *student, int index, yyj
     if (rc == -ERR_NOT_FOUND)
         return leave(t, subject, why.message, err);
     if (rc == 0)
-        rc = run(&a, hash, &why);
+        rc = run(&a, hash, trunk, &why);
     if (rc < 0)
         return err_set(err, why.code, "%s: %s", subject, why.message);
+    const char *of_trunk = manifest_text(rung, "trunk_sha256");
     rc = add_hash(t, subject, "weights, sha256", manifest_text(rung, "sha256"), hash, err);
+    if (rc == 0 && *of_trunk)
+        rc =
+            add_hash(t, subject, "weights before the rate went down, sha256", of_trunk, trunk, err);
     return rc < 0 ? rc : add_accuracy(&a, subject, err);
 }
 

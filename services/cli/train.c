@@ -199,7 +199,8 @@ static int write_trunk(struct train_job *job, struct err *err)
 {
     if (!job->q->trunk)
         return 0;
-    int r = recipe_trunk(&job->how, job->result.trunk, job->samples.pre_text, err);
+    int r =
+        recipe_trunk(&job->how, job->result.trunk, job->options.frozen, job->samples.pre_text, err);
     return r < 0 ? r : onnx_write_file(job->result.trunk, job->q->trunk, err);
 }
 

@@ -239,6 +239,10 @@ static void add_saved(const struct report *r, struct strbuf *out)
         strbuf_add(out, ", which was for ");
         report_escaped(out, t->target);
     }
+    if (t->training_s + t->prepared_s == 0) {
+        strbuf_add(out, ".</p>");
+        return;
+    }
     strbuf_printf(out, ", whose work was not done again: %s: ",
                   str_seconds(t->training_s + t->prepared_s, all));
     if (t->students > 0)
@@ -311,8 +315,16 @@ static void add_reproduce(const struct report *r, struct strbuf *out)
         strbuf_add(out, " --without ");
         report_escaped(out, s->spec->without);
     }
+    if (s->taken && *s->taken->target) {
+        strbuf_add(out, " --target ");
+        report_escaped(out, s->taken->target);
+    }
     if (s->taken) /* what it refines had limits, a budget and a space of its own */
         strbuf_add(out, "\nhone refine JOB");
+    if (s->taken && *s->taken->target) {
+        strbuf_add(out, " --target ");
+        report_escaped(out, s->spec->target);
+    }
     if (r->asked && *r->asked->space) {
         strbuf_add(out, " --space ");
         report_escaped(out, r->asked->space);

@@ -144,6 +144,8 @@ static void add_saved(doc *d, val *root, const struct report *r)
     report_number(d, o, "seconds", t->training_s + t->prepared_s, 1);
     report_number(d, o, "training_s", t->training_s, 1);
     report_number(d, o, "prepared_s", t->prepared_s, 1);
+    if (*t->target)
+        yyjson_mut_obj_add_strcpy(d, o, "target", t->target);
     yyjson_mut_obj_add_uint(d, o, "students", t->students);
 }
 

@@ -76,6 +76,8 @@ static void add_run(yyjson_mut_doc *d, yyjson_mut_val *o, const Hone__V1__TrainR
 {
     const Hone__V1__TrainTask *asked = run->asked;
     yyjson_mut_obj_add_strcpy(d, o, "sha256", run->network ? run->network->artifact : "");
+    if (*run->trunk)
+        yyjson_mut_obj_add_strcpy(d, o, "trunk_sha256", run->trunk);
     report_number(d, o, "seconds", run->seconds, 1);
     yyjson_mut_obj_add_uint(d, o, "threads", run->threads);
     yyjson_mut_obj_add_strcpy(d, o, "precision", run->precision);

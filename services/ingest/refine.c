@@ -67,8 +67,7 @@ static int take_texts(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, str
     return r;
 }
 
-static int take_numbers(struct queue *queue, Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old,
-                        struct err *err)
+static int take_numbers(Hone__V1__JobSpec *spec, const Hone__V1__JobSpec *old, struct err *err)
 {
     const char *job = spec->refines;
     const bool kept = !moves(spec, old);
@@ -80,7 +79,6 @@ static int take_numbers(struct queue *queue, Hone__V1__JobSpec *spec, const Hone
         return differs(job, "seed", err);
     if (spec->objective && spec->objective != old->objective)
         return differs(job, "objective", err);
-    const bool count = !kept && spec->threads == 0; /* other hardware has others */
     spec->threads = spec->threads ? spec->threads : old->threads;
     spec->batch = spec->batch ? spec->batch : old->batch;
     spec->seed = old->seed;
@@ -93,7 +91,7 @@ static int take_numbers(struct queue *queue, Hone__V1__JobSpec *spec, const Hone
         if (spec->confidence == 0)
             spec->confidence = old->confidence;
     }
-    return count ? spec_fill_threads(queue, spec, err) : 0;
+    return 0;
 }
 
 /* ---- the state ---- */
@@ -131,7 +129,7 @@ int refine_take(struct store *store, struct queue *queue, Hone__V1__JobSpec *spe
     if (r == 0)
         r = take_texts(spec, record->asked, err);
     if (r == 0)
-        r = take_numbers(queue, spec, record->asked, err);
+        r = take_numbers(spec, record->asked, err);
     if (r == 0)
         r = spec_complete(spec, record->asked->target, err);
     if (r == 0)

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "shared/train/schedule.h"
+
 #define LEAST_REFERENCE 0.01 /* originals that make no errors, as by agreement with themselves */
 
 /* A student that is no design of pieces has no other traits than its costs; one that inherits is of
@@ -29,15 +31,23 @@ static struct predict_run run_of(const struct forecast *f, double error, double 
                                 .deviation = sqrt((1 - counted) / (counted * n_search))};
 }
 
+/* Of a run's epochs those that a further one begins with: what came of the way down stays behind.
+ */
+static double kept(const job_student *s, double epochs)
+{
+    return *s->trunk ? (1 - SCHEDULE_DOWN) * epochs : epochs;
+}
+
 static int add_runs(const struct forecast *f, const job_state *state, size_t i,
                     struct predict_run *runs)
 {
     const job_student *s = state->students[i];
     const double n_search = fmax((double)state->data->n_search, 1);
-    double samples = 0;
+    double before = 0;
     int n = 0;
     for (size_t k = 0; k < s->n_accuracies; k++) {
-        samples += s->epochs[k] * f->n_train;
+        const double samples = (before + s->epochs[k]) * f->n_train;
+        before += kept(s, s->epochs[k]);
         if (!(samples > 0))
             continue;
         runs[n] = run_of(f, 1 - s->accuracies[k], n_search);
@@ -88,7 +98,7 @@ struct predict_point forecast_point(const struct forecast *forecast, const job_s
 {
     const job_student *s = state->students[i];
     for (size_t k = 0; k < s->n_epochs; k++)
-        epochs += s->epochs[k];
+        epochs += kept(s, s->epochs[k]);
     return (struct predict_point){forecast->traits[i], (int)i, fmax(epochs, 1) * forecast->n_train};
 }
 

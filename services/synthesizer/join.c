@@ -98,7 +98,8 @@ static int note_precisions(job_student *student, const struct path *path, struct
 static bool is_known_design(const job_state *state, const char *design)
 {
     for (size_t i = 0; i < state->n_students; i++)
-        if (strcmp(state->students[i]->design, design) == 0)
+        if (strcmp(state->students[i]->design, design) == 0 &&
+            state->students[i]->predicted_us > 0) /* else it was one on another target */
             return true;
     return false;
 }

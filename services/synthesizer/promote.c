@@ -50,7 +50,7 @@ static int list_prospects(const job_state *state, struct prospect *list, double 
     int n = 0;
     for (size_t i = 0; i < state->n_students; i++) {
         job_student *s = state->students[i];
-        if (s->failed || s->rungs == 0 || !goal_affordable(state->spec, race_cost(state, s)))
+        if (s->failed || s->rungs == 0 || !race_affordable(state, s))
             continue;
         list[n++] = (struct prospect){.student = s, .i = i};
         *ret_spent = students_active(s) ? fmax(*ret_spent, s->seconds) : *ret_spent;

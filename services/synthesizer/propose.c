@@ -226,7 +226,9 @@ static int emit_proposals(struct work_task *task, struct work_output *out, job_s
     for (int i = 1; r == 0 && i < p->n; i++)
         r = add_build(out, state, p, i, err);
     state->n_proposed += (uint32_t)n;
-    if (r == 0 && retarget_wanted(state)) /* who learned for another target keeps it company */
+    /* Who learned for another target, and needs not learn on in few bits first, keeps them company.
+     */
+    if (r == 0 && state->n_rounds == 0 && retarget_wanted(state) && !goal_small(state->spec))
         r = race_ask_known(out, state, err);
     Hone__V1__StageTask next = HONE__V1__STAGE_TASK__INIT;
     next.state = state;

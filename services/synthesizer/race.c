@@ -17,6 +17,7 @@
 #define RATE_TABLE "training" /* what was measured: of trainers together, for jobs to come */
 #define TUNE_SHARE 0.2        /* of the time for training, at each rung: for few bits (tune.c) */
 #define MOST_BUILT 3
+#define MOST_FINALS 3 /* that are judged together */
 /* Of the weights of students that are to be small; the fewest: STUDENT_BITS. */
 #define MOST_BITS 5
 #define DISAGREEMENT 0.06 /* between two networks of like accuracy: for the bound on the drop */
@@ -109,8 +110,16 @@ int race_keep_rate(struct work_task *task, const job_state *state, struct err *e
 
 double race_cost(const job_state *state, const job_student *student)
 {
+    if (!(student->predicted_us > 0))
+        return INFINITY;
     return goal_cost(state->spec, student->predicted_us,
                      space_bytes(goal_small(state->spec), (double)student->parameters));
+}
+
+bool race_affordable(const job_state *state, const job_student *student)
+{
+    const double cost = race_cost(state, student);
+    return isfinite(cost) && goal_affordable(state->spec, cost);
 }
 
 double race_original_cost(const job_state *state)
@@ -143,14 +152,16 @@ double race_best_error(const job_state *state)
     return fmin(original_error(state) + drop / 100, 1);
 }
 
-/* Finals are judged together, by Holm's correction: the least sure of them, which is the one that
- * matters here, is judged as if it were alone where those beside it are surer. */
+/* Finals are judged together. By Holm's correction the least sure of them, which is the one that
+ * matters here, is judged as if it were alone where those beside it are surer; with a limit on
+ * costs each bears its share. */
 double race_error_limit(const job_state *state)
 {
     const Hone__V1__Accuracy *a = state_accuracy(state->baseline, "test", "hone");
     const double n = a && a->n ? (double)a->n : 1;
     return original_error(state) + state->spec->max_drop / 100 - state_optimism(state) -
-           goal_deviations(state->spec) * sqrt(DISAGREEMENT / n);
+           goal_deviations_among(state->spec, goal_turned(state->spec) ? MOST_FINALS : 1) *
+               sqrt(DISAGREEMENT / n);
 }
 
 /* ---- the end: those that were trained are built ---- */
@@ -227,10 +238,9 @@ static size_t list_built(const job_state *state, struct built *list)
     size_t n = 0;
     for (size_t i = 0; i < state->n_students; i++) {
         job_student *s = state->students[i];
-        const double cost = race_cost(state, s);
-        if (is_ripe(state, s) && goal_affordable(state->spec, cost))
+        if (is_ripe(state, s) && race_affordable(state, s))
             list[n++] = (struct built){.student = s,
-                                       .cost = cost,
+                                       .cost = race_cost(state, s),
                                        .keeps = students_error(s) <= race_error_limit(state),
                                        .turned = goal_turned(state->spec)};
     }

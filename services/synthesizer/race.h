@@ -21,9 +21,12 @@ int race_rate(struct work_task *task, double *ret, struct err *err);
 /* Takes down what this job measured, for jobs to come. */
 int race_keep_rate(struct work_task *task, const job_state *state, struct err *err);
 
-/* Costs (goal_cost): of a student as predicted; of the cheapest network that keeps the limits, a
- * final or else the original; of the original. */
+/* Costs (goal_cost): of a student as predicted, INFINITY where it has no price; of the cheapest
+ * network that keeps the limits, a final or else the original; of the original. */
 double race_cost(const job_state *state, const job_student *student);
+/* Whether it may take part at that: on this target it can run, and no limit on costs excludes it.
+ */
+bool race_affordable(const job_state *state, const job_student *student);
 double race_best_cost(const job_state *state);
 double race_original_cost(const job_state *state);
 /* The error on samples that were not learned from which the limit on the drop allows: the

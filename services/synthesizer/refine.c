@@ -13,7 +13,7 @@ int refine_admit(job_state *state, job_student *s, struct err *err)
     s->rung = 0;
     if (s->rungs == 0 && *s->out)
         return 0;
-    const bool allowed = goal_affordable(state->spec, race_cost(state, s));
+    const bool allowed = race_affordable(state, s);
     return message_set(&s->out, allowed ? "" : "the limits exclude it", err);
 }
 

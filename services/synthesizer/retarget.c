@@ -10,6 +10,8 @@
 #include "services/synthesizer/synthesizer.h"
 #include "shared/base/mem.h"
 
+#define PRICING_SHARE 0.1 /* of the time that is left */
+#define LEAST_PRICING_S 1.0
 #define MOST_PRICING_S 60.0 /* a piece takes half a second */
 
 bool retarget_wanted(const job_state *state)
@@ -56,12 +58,15 @@ static int forget(job_state *state, struct err *err)
     return rc == 0 ? message_set(&state->library, "", err) : rc;
 }
 
-/* Those that are made of the original's blocks are left out: prices of their parts went. */
+/* Without a price nobody takes part (race_affordable). Those that are made of the original's blocks
+ * get none: the prices of their parts went. */
 static int forget_costs(job_student *s, struct err *err)
 {
     s->predicted_us = 0;
     s->rung = 0;
     int rc = message_set(&s->built, "", err);
+    if (rc == 0 && s->rungs == 0 && !*s->out)
+        rc = message_set(&s->out, "it never learned", err);
     if (rc == 0 && s->inherits)
         rc = message_set(&s->out, "blocks begin anew on another target", err);
     return rc;
@@ -74,19 +79,32 @@ static bool has_learned(const job_student *s)
     return s->rungs > 0 && !s->inherits;
 }
 
-/* The space of those who learned, in the state's order. */
+static int by_error(const void *pa, const void *pb)
+{
+    const job_student *a = *(job_student *const *)pa, *b = *(job_student *const *)pb;
+    const double x = students_error(a), y = students_error(b);
+    return x != y ? (x < y ? -1 : 1) : strcmp(a->name, b->name);
+}
+
+/* The space of those who learned, the best first: what there is no time for is not priced. */
 static int known_space(struct work_task *task, const job_state *state, struct arena *arena,
                        struct space *ret, struct err *err)
 {
     struct design_ends ends;
+    job_student **known = arena_alloc(arena, state->n_students + 1, sizeof(job_student *));
     const char **designs = arena_alloc(arena, state->n_students + 1, sizeof(*designs));
     int n = 0;
     *ret = (struct space){0};
-    for (size_t i = 0; designs && i < state->n_students; i++)
+    if (!known || !designs)
+        return err_oom(err, "students");
+    for (size_t i = 0; i < state->n_students; i++)
         if (has_learned(state->students[i]))
-            designs[n++] = state->students[i]->design;
-    if (!designs || n == 0)
-        return designs ? 0 : err_oom(err, "students");
+            known[n++] = state->students[i];
+    if (n == 0)
+        return 0;
+    qsort(known, (size_t)n, sizeof(job_student *), by_error);
+    for (int i = 0; i < n; i++)
+        designs[i] = known[i]->design;
     int rc = students_ends(task, state, &ends, err);
     return rc == 0 ? space_of_designs(&ends, students_original(state), designs, n, arena, ret, err)
                    : rc;
@@ -106,6 +124,7 @@ int retarget_begin(struct work_task *task, struct work_output *out, Hone__V1__St
     _cleanup_(arena_freep) struct arena *arena = arena_new();
     struct space space = {0};
     job_state *state = stage->state;
+    double elapsed = 0, left = 0;
     int rc = arena ? forget(state, err) : err_oom(err, "students");
     for (size_t i = 0; rc == 0 && i < state->n_students; i++)
         rc = forget_costs(state->students[i], err);
@@ -113,7 +132,10 @@ int retarget_begin(struct work_task *task, struct work_output *out, Hone__V1__St
         rc = known_space(task, state, arena, &space, err);
     if (rc < 0 || space.n_pieces == 0)
         return rc < 0 ? rc : go_on(task, out, stage, err);
-    rc = redesign_ask_prices(out, state, &space, MOST_PRICING_S, err);
+    rc = state_time(task, &elapsed, &left, err);
+    const double seconds = fmin(fmax(PRICING_SHARE * left, LEAST_PRICING_S), MOST_PRICING_S);
+    if (rc == 0)
+        rc = redesign_ask_prices(out, state, &space, seconds, err);
     return rc == 0 ? work_continue(out, "synthesizer", "retarget", &stage->base, err) : rc;
 }
 

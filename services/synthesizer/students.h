@@ -44,7 +44,8 @@ bool students_active(const job_student *student);
 /* The least error on the search part at the end of a rung; NAN before. */
 double students_error(const job_student *student);
 
-/* Asks for `epochs` of training, from the student's network as it is now. */
+/* Asks for `epochs` of training, from the student's trunk, or where it has none from its network as
+ * it is now. */
 int students_train(struct work_output *out, const job_state *state, const job_student *student,
                    const struct design_ends *ends, int epochs, struct err *err);
 

@@ -352,7 +352,7 @@ static int give_trunk(struct training *t, Hone__V1__TrainResult *result, struct 
     size_t bytes = 0;
     if (!t->result.trunk)
         return 0;
-    int rc = recipe_trunk(&t->how, t->result.trunk, t->pre_text, err);
+    int rc = recipe_trunk(&t->how, t->result.trunk, t->options.frozen, t->pre_text, err);
     if (rc == 0)
         rc = onnx_write_bytes(t->result.trunk, &data, &bytes, err);
     if (rc == 0)

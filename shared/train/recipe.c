@@ -11,6 +11,10 @@
 #include "shared/train/unfold.h"
 
 #define UNFOLD_SAMPLES 1024
+/* Metadata of trunks. */
+#define FORM "hone.form"
+#define TRAINING "training"
+#define FROZEN "hone.frozen"
 #define USUAL_VIEWS 8
 
 struct recipe recipe_usual(void)
@@ -268,7 +272,7 @@ int recipe_network(const struct recipe *how, const struct graph *g, const struct
     const int norms = rc;
     if (rc >= 0 && how->reinit)
         rc = reinit_weights(made, &new, err);
-    *ret_frozen = NULL;
+    *ret_frozen = how->reinit ? NULL : graph_metadata(made, FROZEN);
     if (rc >= 0 && how->whiten)
         rc = whiten_first(made, view.n, sample_view_fill, &view, ret_frozen, err);
     if (rc < 0)
@@ -284,9 +288,6 @@ char *recipe_identity(const struct recipe *how, const char *model, const char *d
 }
 
 /* ---- files ---- */
-
-#define FORM "hone.form" /* of metadata */
-#define TRAINING "training"
 
 int recipe_learner(struct graph *g, struct err *err)
 {
@@ -313,13 +314,16 @@ int recipe_ship(const struct recipe *how, struct graph *trained, const char *pre
                 struct err *err)
 {
     graph_remove_metadata(trained, FORM);
+    graph_remove_metadata(trained, FROZEN);
     int rc = pass_simplify(trained, err);
     return rc < 0 ? rc : say_origin(how, trained, preprocess, err);
 }
 
-int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *preprocess,
-                 struct err *err)
+int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *frozen,
+                 const char *preprocess, struct err *err)
 {
     int rc = graph_set_metadata(trunk, FORM, TRAINING, err);
+    if (rc >= 0 && frozen)
+        rc = graph_set_metadata(trunk, FROZEN, frozen, err);
     return rc < 0 ? rc : say_origin(how, trunk, preprocess, err);
 }

@@ -44,9 +44,9 @@ int recipe_options(const struct recipe *how, int threads, struct train_options *
 int recipe_learner(struct graph *g, struct err *err);
 
 /* A copy of the network in training form: norms back in their places (their statistics from the
- * training part), new weights where asked for. A quantized network stays as it is, and new weights
- * of one are refused. *ret_frozen, in the copy's memory, is for train_options.frozen. Returns how
- * many norms were put back. */
+ * training part), new weights where asked for; what a trunk's run left as it was stays so. A
+ * quantized network stays as it is, and new weights of one are refused. *ret_frozen, in the copy's
+ * memory, is for train_options.frozen. Returns how many norms were put back. */
 int recipe_network(const struct recipe *how, const struct graph *g, const struct dataset *ds,
                    const struct preprocess *pre, int threads, struct graph **ret,
                    const char **ret_frozen, struct err *err);
@@ -72,6 +72,7 @@ int recipe_features(const struct recipe *how, const struct graph *teacher,
 int recipe_ship(const struct recipe *how, struct graph *trained, const char *preprocess,
                 struct err *err);
 /* The trunk of train_result, to be kept for who goes on from there: norms stay where they are, with
- * what they have learned. */
-int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *preprocess,
-                 struct err *err);
+ * what they have learned. frozen: of the run (train_options), which a further one is to leave as
+ * they are, too; may be NULL. */
+int recipe_trunk(const struct recipe *how, struct graph *trunk, const char *frozen,
+                 const char *preprocess, struct err *err);

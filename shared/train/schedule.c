@@ -39,15 +39,15 @@ struct schedule schedule_make(enum schedule_kind kind, double rate)
         s.warmup = 0.1;
         s.start = 0.2;
         s.end = 0.07;
-        s.down = 0.4;
+        s.down = SCHEDULE_DOWN;
     }
     return s;
 }
 
 int64_t schedule_level_end(const struct schedule *s, int64_t total)
 {
-    const double level = fmax(1 - s->down, s->warmup);
-    return s->kind == SCHEDULE_TRAPEZOID ? (int64_t)ceil(level * (double)total) : total;
+    const int64_t level = (int64_t)ceil(fmax(1 - s->down, s->warmup) * (double)total);
+    return s->kind != SCHEDULE_TRAPEZOID ? total : level < total ? level : total - 1;
 }
 
 /* From the end of the level on. */

@@ -28,8 +28,10 @@ struct schedule {
 /* The usual shape of each kind: cosine 5 % up from 0.1, to 0; one-cycle 23 % up from 0.2, to 0.07
  * (airbench's); step and constant 2 % up from 0.1; trapezoid 10 % up from 0.2, 40 % down to 0.07.
  */
+#define SCHEDULE_DOWN 0.4 /* of a trapezoid */
 struct schedule schedule_make(enum schedule_kind kind, double rate);
 /* Rate of step 0 <= step < total. */
 double schedule_rate(const struct schedule *s, int64_t step, int64_t total);
-/* The step with which a trapezoid's way down begins; `total` for the other kinds. */
+/* The step with which a trapezoid's way down begins, the last one at the latest; `total` for the
+ * other kinds. */
 int64_t schedule_level_end(const struct schedule *s, int64_t total);

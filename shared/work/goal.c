@@ -65,6 +65,12 @@ double goal_deviations(const Hone__V1__JobSpec *spec)
     return quantile(goal_confidence(spec));
 }
 
+double goal_deviations_among(const Hone__V1__JobSpec *spec, int finals)
+{
+    const double confidence = goal_confidence(spec);
+    return confidence > 0.5 ? quantile(1 - (1 - confidence) / finals) : quantile(confidence);
+}
+
 double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95)
 {
     const Hone__V1__JobSpec usual = {.confidence = USUAL_CONFIDENCE};

@@ -32,6 +32,8 @@ bool goal_affordable(const Hone__V1__JobSpec *spec, double cost);
  * otherwise; 0.5 asks for the point estimate. And the quantile of the normal distribution there. */
 double goal_confidence(const Hone__V1__JobSpec *spec);
 double goal_deviations(const Hone__V1__JobSpec *spec);
+/* The quantile that each of so many finals has to keep where all bounds are to hold together. */
+double goal_deviations_among(const Hone__V1__JobSpec *spec, int finals);
 /* The bound at that confidence on a drop whose bound at 95 % is upper95, errors taken as normal. */
 double goal_bound(const Hone__V1__JobSpec *spec, double drop, double upper95);
 

@@ -74,6 +74,8 @@ static void a_trapezoid_is_level_between_its_sides(void **state)
     const struct schedule steep = {SCHEDULE_TRAPEZOID, 1, 0.8, 0.1, 0, 0.4};
     assert_int_equal(schedule_level_end(&steep, 100), 80);
     near(schedule_rate(&steep, 80, 100), 1);
+    for (int64_t total = 1; total < 6; total++) /* there is always a way down */
+        assert_true(schedule_level_end(&steep, total) < total);
 }
 
 static void every_kind_stays_between_nothing_and_its_peak(void **state)

@@ -289,6 +289,32 @@ static void who_cannot_be_priced_there_is_left_out(void **state)
     }
 }
 
+/* Neither built nor trained, though they learned well. */
+static void who_has_no_price_takes_no_part(void **state)
+{
+    (void)state;
+    struct work_output out = {0};
+    _cleanup_(message_freep) job_state *s = ended_there();
+    s->spec->max_drop = 100; /* all keep it */
+    STAGE_OK(run(synthesizer_refine, s, err));
+    _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "retarget");
+    stage_forget(&stage);
+    stage_failure(&stage, "out of order");
+    STAGE_OK(run(synthesizer_retarget, after, err));
+    _cleanup_(message_freep) Hone__V1__StageTask *begun =
+        stage_payload(stage_follow(&stage, "calibrate", 0), &hone__v1__stage_task__descriptor);
+    job_state *now = begun->state;
+    for (size_t i = 0; i < now->n_students; i++) {
+        assert_false(race_affordable(now, now->students[i]));
+        assert_string_not_equal(now->students[i]->out, "");
+    }
+    STAGE_OK(race_ask_known(&out, now, err));
+    assert_int_equal(out.n_tasks, 0);
+    now->students[1]->predicted_us = 8;
+    assert_true(race_affordable(now, now->students[1]));
+    assert_false(race_affordable(now, now->students[3])); /* of the original's blocks */
+}
+
 static void a_job_without_students_begins_at_once_on_another_target(void **state)
 {
     (void)state;
@@ -475,6 +501,7 @@ int main(void)
         TEST(nothing_that_was_measured_elsewhere_stays),
         TEST(students_are_priced_on_another_target),
         TEST(who_cannot_be_priced_there_is_left_out),
+        TEST(who_has_no_price_takes_no_part),
         TEST(a_job_without_students_begins_at_once_on_another_target),
         TEST(newcomers_stand_beside_them_and_learn_first),
         TEST(nobody_is_enrolled_above_a_limit_on_costs),

@@ -31,6 +31,7 @@ static void add_student(job_state *s, const char *design, double epoch_s)
     STAGE_OK(message_setf(&student->name, err, "student-%zu", s->n_students + 1));
     STAGE_OK(message_setf(&student->network, err, "net-%zu", s->n_students + 1));
     STAGE_OK(message_set(&student->design, design, err));
+    student->predicted_us = 40;
     student->seconds = 10 * epoch_s;
     student->rungs = 1;
     STAGE_OK(message_append_f64(&student->accuracies, &student->n_accuracies, 0.9, err));
