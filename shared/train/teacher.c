@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #define MAX_VIEWS 65536
 /* What is computed between two looks at the disk: some seconds of work. */
 #define ROUND 16384
+#define LOCK_POLL_MS 100 /* while somebody else builds the same file */
 
 struct header {
     char magic[8];
@@ -197,12 +199,40 @@ static int keep_round(struct build *b, int64_t count, struct err *err)
     return write_at(b, &b->header, sizeof(b->header), 0, err);
 }
 
+/* 1: it is ours alone; 0: somebody else builds it, or has just finished it. */
+static int lock_part(struct build *b, struct err *err)
+{
+    struct stat ours, named;
+    fs_closep(&b->fd);
+    b->fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (b->fd < 0)
+        return err_errno(err, errno, "%s", b->path);
+    if (flock(b->fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? 0 : err_errno(err, errno, "%s", b->path);
+    if (fstat(b->fd, &ours) < 0)
+        return err_errno(err, errno, "%s", b->path);
+    return stat(b->path, &named) == 0 && named.st_ino == ours.st_ino;
+}
+
+/* Whoever finds it being built waits, and asks meanwhile whether to go on. */
+static int take_part(struct build *b, struct err *err)
+{
+    for (;;) {
+        int rc = lock_part(b, err);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+        rc = report(b, 0, 0, err);
+        if (rc < 0)
+            return rc;
+        clock_sleep_ms(LOCK_POLL_MS);
+    }
+}
+
 static int open_part(struct build *b, struct err *err)
 {
     struct header old;
     struct stat st;
-    b->fd = open(b->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (b->fd < 0 || fstat(b->fd, &st) < 0)
+    if (fstat(b->fd, &st) < 0)
         return err_errno(err, errno, "%s", b->path);
     if (pread(b->fd, &old, sizeof(old), 0) == (ssize_t)sizeof(old) && same_work(&old, &b->header) &&
         old.rows_done >= 0 && old.rows_done <= old.samples * old.views &&
@@ -298,7 +328,11 @@ int teacher_build(const struct graph *g, const struct augmenter *views,
     b.halves = mem_calloc((size_t)b.header.width * ROUND, sizeof(*b.halves));
     if (!part || !b.rows || !b.halves)
         return err_oom(err, "a teacher's logits");
-    rc = open_part(&b, err);
+    rc = take_part(&b, err);
+    if (rc == 0 && is_there(path, &b.header)) /* who held it was about the same */
+        return unlink(part) < 0 ? err_errno(err, errno, "%s", part) : 0;
+    if (rc == 0)
+        rc = open_part(&b, err);
     const int64_t from = b.header.rows_done, begin = clock_now_ns(NULL);
     if (rc == 0)
         rc = run_rounds(&b, err);

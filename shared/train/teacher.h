@@ -7,7 +7,8 @@
  * not depend on it (shared/data/augment.h).
  *
  * The file, little-endian: a header of 4096 bytes, then [views][samples][width] f16 or f32. While
- * it grows it is called FILE.part, and a build that was stopped goes on where it was.
+ * it grows it is called FILE.part, and a build that was stopped goes on where it was. Two that
+ * build the same file do so one after the other.
  */
 #include "shared/data/augment.h"
 #include "shared/nn/infer.h"

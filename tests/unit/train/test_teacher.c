@@ -2,9 +2,12 @@
  * parts and is checked when it is read. */
 #include "tests/unit/train/drawn.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <sys/file.h>
 #include <unistd.h>
 
+#include "shared/base/fs.h"
 #include "shared/base/hash.h"
 #include "shared/base/str.h"
 #include "shared/graph/infer.h"
@@ -110,6 +113,57 @@ static void logits_are_those_of_each_view(void **state)
     (void)state;
     check_logits(DTYPE_F32, 1e-5);
     check_logits(DTYPE_F16, 1e-3);
+}
+
+/* Somebody else's build: a lock on the part, which goes when we have asked a few times; `from`:
+ * with the file finished. */
+struct other {
+    int fd, asked;
+    const char *from, *to;
+};
+
+static int watch_other(void *ctx, int64_t done, int64_t total, struct err *err)
+{
+    struct other *o = ctx;
+    (void)done, (void)total;
+    if (++o->asked != 3)
+        return 0;
+    int rc = o->from ? fs_copy(o->from, o->to, err) : 0;
+    assert_int_equal(close(o->fd), 0);
+    return rc;
+}
+
+static void two_builds_of_a_file_come_one_after_the_other(void **state)
+{
+    (void)state;
+    const struct augmenter views = views_of(7);
+    struct teacher_options options = quick();
+    struct fs_map want = {0}, got = {0};
+    double rate = 0;
+    char alone[160], path[160], part[168];
+    str_copy(alone, sizeof(alone), drawn_path(&data, "alone"));
+    str_copy(path, sizeof(path), drawn_path(&data, "shared"));
+    snprintf(part, sizeof(part), "%s.part", path);
+    teacher_close(build("alone", &views, &options, &rate));
+    OK(fs_map(alone, &want, err));
+    for (int finished = 0; finished < 2; finished++) {
+        struct other other = {.from = finished ? alone : NULL, .to = path};
+        options.progress = watch_other;
+        options.progress_ctx = &other;
+        unlink(path);
+        other.fd = open(part, O_RDWR | O_CREAT, 0644);
+        assert_true(other.fd >= 0);
+        assert_int_equal(flock(other.fd, LOCK_EX), 0);
+        teacher_close(build("shared", &views, &options, &rate));
+        assert_true(other.asked >= 3);
+        assert_int_equal(rate > 0, !finished);
+        assert_false(fs_exists(part));
+        OK(fs_map(path, &got, err));
+        assert_int_equal(got.bytes, want.bytes);
+        assert_memory_equal(got.data, want.data, want.bytes);
+        fs_unmap(&got);
+    }
+    fs_unmap(&want);
 }
 
 /* Of probabilities the losses would take the softmax again. */
@@ -367,6 +421,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_each_view),
+        cmocka_unit_test(two_builds_of_a_file_come_one_after_the_other),
         cmocka_unit_test(a_final_softmax_is_left_out),
         cmocka_unit_test(a_file_that_is_there_is_not_made_again),
         cmocka_unit_test(a_build_goes_on_where_it_was),
