@@ -16,8 +16,8 @@
 #define USUAL_BATCH 64
 #define LEAST_BATCH 16
 #define EPOCH_STEPS 100     /* of little data: an epoch has as many, by smaller batches */
-#define USUAL_RATE 0.2      /* of that batch */
-#define INHERITED_RATE 0.02 /* of weights that fit already */
+#define USUAL_RATE 0.1      /* of that batch */
+#define INHERITED_RATE 0.01 /* of weights that fit already */
 #define LOOKAHEAD 5
 #define TRUNK_WARMUP 0.02 /* who goes on from weights that learned at the full rate */
 #define USUAL_KERNEL 3    /* side, at most, of stems that say none */

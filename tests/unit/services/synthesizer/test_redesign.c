@@ -446,7 +446,7 @@ static void students_are_enrolled(void **state)
     _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
     struct space space = space_of(s, &stage_pictures, arena);
     s->reserve_s = 40;
-    stage_rate(&stage, "2e11");
+    stage_rate(&stage, "1e11");
     price(&space, 20);
     STAGE_OK(run(synthesizer_enroll, s, err));
     _cleanup_(message_freep) job_state *after = stage_handed_on(&stage, "synthesizer", "promote");
@@ -475,7 +475,7 @@ static void students_are_enrolled(void **state)
         assert_string_equal(train->name, name);
         assert_string_equal(train->network, got->network);
     }
-    shares(after, 0.15 * (3000 - 40), 2e11);
+    shares(after, 0.15 * (3000 - 40), 1e11);
     assert_non_null(strstr(stage_event(&stage, "enrolled"), "\"name\":\"student-1\""));
     assert_non_null(strstr(stage_event(&stage, "rung"), "\"rung\":1,"));
     assert_true(stage_decided(after, "rung 1: "));
@@ -616,7 +616,7 @@ static void few_samples_are_learned_in_small_batches(void **state)
         uint32_t batch;
         double rate;
     } cases[] = {
-        {50000, 64, 0.2}, {6400, 64, 0.2}, {6399, 32, 0.1}, {3199, 16, 0.05}, {400, 16, 0.05}};
+        {50000, 64, 0.1}, {6400, 64, 0.1}, {6399, 32, 0.05}, {3199, 16, 0.025}, {400, 16, 0.025}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         _cleanup_(message_freep) job_state *s = stage_redesigned(&stage);
         s->data->n_train = cases[i].n_train;
