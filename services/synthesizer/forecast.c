@@ -31,11 +31,14 @@ static struct predict_run run_of(const struct forecast *f, double error, double 
                                 .deviation = sqrt((1 - counted) / (counted * n_search))};
 }
 
-/* Of a run's epochs those that a further one begins with: what came of the way down stays behind.
- */
-static double kept(const job_student *s, double epochs)
+/* Epochs that a network has behind it when it learns for `more` after so many runs: what came of
+ * their ways down stayed behind. */
+static double epochs_of(const job_student *s, size_t runs, double more)
 {
-    return *s->trunk ? (1 - SCHEDULE_DOWN) * epochs : epochs;
+    const double kept = *s->trunk ? 1 - SCHEDULE_DOWN : 1;
+    for (size_t k = 0; k < runs; k++)
+        more += kept * s->epochs[k];
+    return more;
 }
 
 static int add_runs(const struct forecast *f, const job_state *state, size_t i,
@@ -43,11 +46,9 @@ static int add_runs(const struct forecast *f, const job_state *state, size_t i,
 {
     const job_student *s = state->students[i];
     const double n_search = fmax((double)state->data->n_search, 1);
-    double before = 0;
     int n = 0;
     for (size_t k = 0; k < s->n_accuracies; k++) {
-        const double samples = (before + s->epochs[k]) * f->n_train;
-        before += kept(s, s->epochs[k]);
+        const double samples = epochs_of(s, k, s->epochs[k]) * f->n_train;
         if (!(samples > 0))
             continue;
         runs[n] = run_of(f, 1 - s->accuracies[k], n_search);
@@ -97,9 +98,10 @@ struct predict_point forecast_point(const struct forecast *forecast, const job_s
                                     size_t i, double epochs)
 {
     const job_student *s = state->students[i];
-    for (size_t k = 0; k < s->n_epochs; k++)
-        epochs += kept(s, s->epochs[k]);
-    return (struct predict_point){forecast->traits[i], (int)i, fmax(epochs, 1) * forecast->n_train};
+    const size_t n = s->n_epochs;
+    const double all =
+        epochs > 0 || n == 0 ? epochs_of(s, n, epochs) : epochs_of(s, n - 1, s->epochs[n - 1]);
+    return (struct predict_point){forecast->traits[i], (int)i, fmax(all, 1) * forecast->n_train};
 }
 
 struct predicted forecast_at(const struct forecast *forecast, const job_state *state, size_t i,

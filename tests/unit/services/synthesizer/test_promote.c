@@ -290,6 +290,26 @@ static void who_goes_on_does_so_from_its_trunk(void **state)
     assert_false(train->settings->reinit);
 }
 
+/* With no time left what is expected is what was reached, whatever a further rung would begin with.
+ */
+static void at_the_end_nobody_is_expected_to_forget(void **state)
+{
+    (void)state;
+    double predicted[2];
+    for (int trunk = 0; trunk < 2; trunk++) {
+        _cleanup_(message_freep) job_state *s = race(3);
+        add(s, 40, 0, 0)->rung = 3;
+        next_trunk = trunk ? "trunk" : NULL;
+        learned("net", 0.915);
+        next_trunk = NULL;
+        _cleanup_(message_freep) job_state *after = the_end(s, WHO(1));
+        predicted[trunk] = after->students[0]->predicted;
+        stage_forget(&stage);
+    }
+    assert_true(fabs(predicted[0] - 0.915) < 0.01);
+    assert_true(fabs(predicted[0] - predicted[1]) < 1e-9);
+}
+
 static void results_of_others_are_an_error(void **state)
 {
     (void)state;
@@ -572,6 +592,7 @@ int main(void)
         TEST(what_a_student_learned_is_taken_down),
         TEST(a_rung_that_made_a_student_worse_keeps_its_better_network),
         TEST(who_goes_on_does_so_from_its_trunk),
+        TEST(at_the_end_nobody_is_expected_to_forget),
         TEST(results_of_others_are_an_error),
         TEST(the_speed_of_training_is_remembered),
         TEST(fewer_go_on_from_rung_to_rung),
