@@ -3,12 +3,21 @@
  * others reached tells. */
 #include "services/synthesizer/forecast.h"
 
+/* One that has learned already, when it has learned as much as the best is to get. */
+struct enrol_known {
+    double cost;
+    struct predict_point at;
+};
+#define ENROL_MOST_KNOWN 256 /* that count */
+
 struct enrolment {
     bool turned;                  /* costs have a limit, the least error is wanted (goal.h) */
     double most_cost, least_cost; /* of those who may begin */
     double error_limit;           /* that the network is to keep */
     double samples_macs;          /* samples seen times products of one, that the best is to get */
     uint64_t seed;
+    int n_known; /* whoever begins now has to be better than these turn out to be */
+    const struct enrol_known *known;
 };
 
 /* Whether to try the one as well as the other would tell little. */

@@ -205,39 +205,42 @@ static int path_draw(const struct predictor *model, struct rng *rng, int student
     return 0;
 }
 
-int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
-                 struct err *err)
+/* What the runs make of the weights that were drawn. */
+static struct predict_weights path_weights(const struct predictor *model, const struct path *p)
 {
-    _cleanup_(path_release) struct path p = {0};
-    int rc = path_draw(model, rng, 0, &p, err);
-    if (rc < 0)
-        return rc;
-    *ret = p.weights;
+    struct predict_weights weights = p->weights;
     for (int i = 0; i < WEIGHTS; i++)
         for (int k = 0; k < model->n; k++)
-            ret->of[i] += prior[i].deviation * prior[i].deviation * p.correction[k] *
-                          feature(model->runs[k].traits, model->runs[k].samples, i);
-    return 0;
+            weights.of[i] += prior[i].deviation * prior[i].deviation * p->correction[k] *
+                             feature(model->runs[k].traits, model->runs[k].samples, i);
+    return weights;
 }
 
-int predict_sample(const struct predictor *model, struct rng *rng,
-                   const struct predict_point *points, int n, double *ret, struct err *err)
+static double path_at(const struct predictor *model, const struct path *p,
+                      const struct predict_point *at)
+{
+    double y =
+        predict_drawn(&p->weights, at->traits, at->samples) + own_of(p, at->student, at->samples);
+    for (int k = 0; k < model->n; k++) {
+        const struct predict_run *r = &model->runs[k];
+        y += p->correction[k] *
+             kernel(at->traits, at->samples, at->student, r->traits, r->samples, r->student);
+    }
+    return y;
+}
+
+int predict_draw(const struct predictor *model, struct rng *rng, const struct predict_point *points,
+                 int n, double *ret, struct predict_weights *ret_weights, struct err *err)
 {
     _cleanup_(path_release) struct path p = {0};
     int students = 0;
     for (int i = 0; i < n; i++)
         students = points[i].student < students ? students : points[i].student + 1;
     int rc = path_draw(model, rng, students, &p, err);
-    for (int i = 0; rc == 0 && i < n; i++) {
-        const struct predict_point *at = &points[i];
-        ret[i] = predict_drawn(&p.weights, at->traits, at->samples) +
-                 own_of(&p, at->student, at->samples) + NOISE * rng_normal(rng);
-        for (int k = 0; k < model->n; k++) {
-            const struct predict_run *r = &model->runs[k];
-            ret[i] += p.correction[k] * kernel(at->traits, at->samples, at->student, r->traits,
-                                               r->samples, r->student);
-        }
-    }
+    for (int i = 0; rc == 0 && i < n; i++)
+        ret[i] = path_at(model, &p, &points[i]) + NOISE * rng_normal(rng);
+    if (rc == 0 && ret_weights)
+        *ret_weights = path_weights(model, &p);
     return rc;
 }
 

@@ -71,18 +71,16 @@ struct predict_weights {
     double of[PREDICT_WEIGHTS]; /* the last five: of the samples seen, and of those for deep ones,
                                    for heirs, for large ones and for those that pool */
 };
-int predict_draw(const struct predictor *model, struct rng *rng, struct predict_weights *ret,
-                 struct err *err);
 /* A student after so many samples, as predict_at's arguments. */
 struct predict_point {
     const double *traits; /* [PREDICT_TRAITS] */
     int student;
     double samples;
 };
-/* What n of them may reach together, by how likely it is: what one of them says about the others is
- * in it, for they have much in common. ret: [n], as log_error. */
-int predict_sample(const struct predictor *model, struct rng *rng,
-                   const struct predict_point *points, int n, double *ret, struct err *err);
+/* Draws what may be: what n students reach together, for they have much in common (ret: [n], as
+ * log_error), and the weights that go with it (may be NULL). */
+int predict_draw(const struct predictor *model, struct rng *rng, const struct predict_point *points,
+                 int n, double *ret, struct predict_weights *ret_weights, struct err *err);
 
 /* The log(error / reference) that follows from it. */
 double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],

@@ -55,7 +55,7 @@ static int draw_all(const job_state *state, const struct forecast *f, double sec
     }
     rng_seed2(&rng, state->spec->seed, state->rung);
     for (int draw = 0; draw < DRAWS; draw++) {
-        int rc = predict_sample(&f->model, &rng, points, n, reached, err);
+        int rc = predict_draw(&f->model, &rng, points, n, reached, NULL, err);
         if (rc < 0)
             return rc;
         for (int i = 0; i < n; i++)

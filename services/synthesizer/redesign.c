@@ -227,6 +227,26 @@ static struct enrolment enrolment_of(const job_state *state, double seconds, dou
                               .seed = state->spec->seed};
 }
 
+/* Who has learned already, given as much as the best is to get. */
+static int known_of(const job_state *state, const struct forecast *forecast, struct arena *arena,
+                    struct enrolment *e, struct err *err)
+{
+    struct enrol_known *known = arena_alloc(arena, state->n_students + 1, sizeof(*known));
+    if (!known)
+        return err_oom(err, "students");
+    e->known = known;
+    for (size_t i = 0; i < state->n_students; i++) {
+        const job_student *s = state->students[i];
+        if (s->rungs == 0 || s->failed || !race_affordable(state, s))
+            continue;
+        const double epochs = e->samples_macs / ((double)s->macs * forecast->n_train);
+        known[e->n_known++] = (struct enrol_known){
+            race_cost(state, s),
+            forecast_point(forecast, state, i, fmin(epochs, RUNGS_MOST_EPOCHS))};
+    }
+    return 0;
+}
+
 /* Who begins. */
 struct chosen {
     int *list; /* indices into the space, room for as many as any way has */
@@ -250,9 +270,12 @@ static double waiting_epoch_s(const job_state *state, double mac_per_s)
 /* As many as can have enough epochs in their share of the time. */
 static int choose_first(const job_state *state, const struct space *space,
                         const struct forecast *forecast, double seconds, double mac_per_s,
-                        struct chosen *ret, struct err *err)
+                        struct arena *arena, struct chosen *ret, struct err *err)
 {
-    const struct enrolment e = enrolment_of(state, seconds, mac_per_s, forecast);
+    struct enrolment e = enrolment_of(state, seconds, mac_per_s, forecast);
+    int rc = known_of(state, forecast, arena, &e, err);
+    if (rc < 0)
+        return rc;
     if (spec_without(state->spec, "race")) {
         ret->n = ret->found = ablate_enrol(state, space, e.most_cost, e.least_cost, ret->list);
         ret->seconds = seconds;
@@ -304,7 +327,7 @@ static int enrol(struct work_task *task, job_state *state, struct space *space,
     if (rc == 0)
         leave_out_known(state, &forecast, space);
     if (rc == 0)
-        rc = choose_first(state, space, &forecast, seconds, rate, &chosen, err);
+        rc = choose_first(state, space, &forecast, seconds, rate, arena, &chosen, err);
     const double views = fmin(fmax(seconds / VIEW_S, LEAST_VIEWS), MOST_VIEWS);
     state->views = (uint32_t)fmax(views, state->views);
     if (rc == 0 && chosen.n == 0)

@@ -120,6 +120,51 @@ static void those_who_know_go_to_the_limit(void **state)
     }
 }
 
+/* Who is there already and keeps the limit for sure is to be beaten; who does not is no bar. */
+static void whoever_begins_may_be_better_than_those_there(void **state)
+{
+    (void)state;
+    const struct space_student *one = &students[STUDENTS / 2];
+    struct predict_run run = {.samples = 1e7, .log_error = -3, .deviation = 0.01};
+    const struct enrol_known known = {.cost = 200, .at = {one->traits, 0, 1e7}};
+    struct enrolment e = usual;
+    int chosen[8], without[8];
+    for (int t = 0; t < PREDICT_TRAITS; t++)
+        run.traits[t] = one->traits[t];
+    struct forecast f = forecast_of(&run, 1);
+    e.known = &known;
+    e.n_known = 1;
+    int n = choose(&f, &e, 8, chosen);
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++)
+        assert_true(students[chosen[i]].cost <= 0.95 * 200);
+    run.log_error = 3;
+    f = forecast_of(&run, 1);
+    n = choose(&f, &e, 8, chosen);
+    e.n_known = 0;
+    assert_int_equal(choose(&f, &e, 8, without), n);
+    for (int i = 0; i < n; i++)
+        assert_int_equal(chosen[i], without[i]);
+}
+
+/* With a limit on costs who is there is a bar by its errors: those with fewer products, of whom
+ * much is known, have more. */
+static void whoever_begins_within_a_limit_on_costs_may_have_fewer_errors(void **state)
+{
+    (void)state;
+    struct predict_run runs[2 * STUDENTS];
+    const struct forecast f = forecast_of(runs, much_is_known(runs));
+    const struct enrol_known known = {.cost = 1, .at = {students[0].traits, 0, 1e8}};
+    struct enrolment e = usual;
+    int chosen[8];
+    e.turned = true;
+    e.most_cost = 200;
+    assert_true(choose(&f, &e, 8, chosen) > 0);
+    e.known = &known;
+    e.n_known = 1;
+    assert_int_equal(choose(&f, &e, 8, chosen), 0);
+}
+
 /* With a limit on costs, and where nobody is likely to keep the limit on the error, the best are
  * tried. */
 static void without_a_way_to_be_cheaper_the_best_are_tried(void **state)
@@ -158,6 +203,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(those_who_know_little_spread),
         TEST(those_who_know_go_to_the_limit),
+        TEST(whoever_begins_may_be_better_than_those_there),
+        TEST(whoever_begins_within_a_limit_on_costs_may_have_fewer_errors),
         TEST(without_a_way_to_be_cheaper_the_best_are_tried),
         TEST(nobody_is_eligible_where_bounds_exclude_all),
     };

@@ -153,7 +153,7 @@ static void draws_are_as_likely_as_predictions_say(void **state)
     rng_seed(&rng, 1);
     for (int i = 0; i < DRAWS; i++) {
         struct predict_weights weights;
-        assert_int_equal(predict_draw(&model, &rng, &weights, &err), 0);
+        assert_int_equal(predict_draw(&model, &rng, NULL, 0, NULL, &weights, &err), 0);
         const double drawn = predict_drawn(&weights, traits, 80 * EPOCH);
         sum += drawn;
         squares += drawn * drawn;
@@ -185,7 +185,7 @@ static void samples_go_together_as_students_do(void **state)
     rng_seed(&rng, 2);
     for (int draw = 0; draw < DRAWS; draw++) {
         double y[POINTS];
-        assert_int_equal(predict_sample(&model, &rng, points, POINTS, y, &err), 0);
+        assert_int_equal(predict_draw(&model, &rng, points, POINTS, y, NULL, &err), 0);
         for (int i = 0; i < POINTS; i++) {
             sum[i] += y[i] / DRAWS;
             for (int k = 0; k < POINTS; k++)
@@ -214,7 +214,7 @@ static void the_same_seed_draws_the_same(void **state)
     for (int i = 0; i < 2; i++) {
         struct rng rng;
         rng_seed(&rng, 5);
-        assert_int_equal(predict_draw(&model, &rng, i ? &b : &a, &err), 0);
+        assert_int_equal(predict_draw(&model, &rng, NULL, 0, NULL, i ? &b : &a, &err), 0);
     }
     for (int i = 0; i < PREDICT_WEIGHTS; i++)
         assert_true(a.of[i] == b.of[i]);
