@@ -13,6 +13,7 @@ struct enrol_known {
 struct enrolment {
     bool turned;                  /* costs have a limit, the least error is wanted (goal.h) */
     double most_cost, least_cost; /* of those who may begin */
+    double best_cost;             /* of the best network so far, at least most_cost */
     double error_limit;           /* that the network is to keep */
     double samples_macs;          /* samples seen times products of one, that the best is to get */
     uint64_t seed;
@@ -24,8 +25,11 @@ struct enrolment {
 bool enrol_alike(const double a_traits[PREDICT_TRAITS], double a_cost,
                  const double b_traits[PREDICT_TRAITS], double b_cost);
 
-/* Up to `most`, most worth trying first: indices into the space; returns how many. By Thompson
- * sampling: what may be (predict_draw) is drawn, and whoever would win then is enrolled; who is
- * much like another is left out. */
+/* Whether a student of so many products can see enough in the time there is. */
+bool enrol_timely(const struct enrolment *e, double macs, double n_train);
+
+/* Up to `most`, most worth trying first: indices into the space; returns how many. One after the
+ * other whoever adds most to what the best of those before is expected to be worth, over draws of
+ * what may be (predict_draw); who is much like another is left out. */
 int enrol_choose(const struct forecast *forecast, const struct space *space,
                  const struct enrolment *enrolment, int most, int *ret, struct err *err);

@@ -244,13 +244,33 @@ int predict_draw(const struct predictor *model, struct rng *rng, const struct pr
     return rc;
 }
 
-double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],
-                     double samples)
+void predict_features(const double traits[PREDICT_TRAITS], double samples,
+                      double ret[PREDICT_WEIGHTS])
+{
+    for (int i = 0; i < WEIGHTS; i++)
+        ret[i] = feature(traits, samples, i);
+}
+
+double predict_sum(const struct predict_weights *weights, const double features[PREDICT_WEIGHTS])
 {
     double sum = 0;
     for (int i = 0; i < WEIGHTS; i++)
-        sum += weights->of[i] * feature(traits, samples, i);
+        sum += weights->of[i] * features[i];
     return sum;
+}
+
+double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],
+                     double samples)
+{
+    double features[WEIGHTS];
+    predict_features(traits, samples, features);
+    return predict_sum(weights, features);
+}
+
+double predict_own(double samples)
+{
+    const double pace = PACE * way_to_go(samples);
+    return sqrt(OFFSET * OFFSET + pace * pace + NOISE * NOISE);
 }
 
 /* ---- what it is worth ---- */

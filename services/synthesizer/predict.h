@@ -64,8 +64,8 @@ struct predicted {
 struct predicted predict_at(const struct predictor *model, const double traits[PREDICT_TRAITS],
                             int student, double samples);
 
-/* One of the ways in which traits and samples may bring about errors, by how likely it is: for
- * Thompson sampling. What is particular to single students is left out. */
+/* One of the ways in which traits and samples may bring about errors, by how likely it is. What is
+ * particular to single students is left out. */
 #define PREDICT_WEIGHTS (PREDICT_TRAITS + 5)
 struct predict_weights {
     double of[PREDICT_WEIGHTS]; /* the last five: of the samples seen, and of those for deep ones,
@@ -85,6 +85,12 @@ int predict_draw(const struct predictor *model, struct rng *rng, const struct pr
 /* The log(error / reference) that follows from it. */
 double predict_drawn(const struct predict_weights *weights, const double traits[PREDICT_TRAITS],
                      double samples);
+/* The same in two steps, for many draws: what the weights are of, and their sum. */
+void predict_features(const double traits[PREDICT_TRAITS], double samples,
+                      double ret[PREDICT_WEIGHTS]);
+double predict_sum(const struct predict_weights *weights, const double features[PREDICT_WEIGHTS]);
+/* Deviation of a student's own from that, and of the seed. */
+double predict_own(double samples);
 
 /* How likely it is that a normally distributed value will be at most `limit`. */
 double predict_chance(double mean, double limit, double deviation);

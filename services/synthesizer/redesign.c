@@ -220,6 +220,7 @@ static struct enrolment enrolment_of(const job_state *state, double seconds, dou
     const bool turned = goal_turned(state->spec);
     return (struct enrolment){.turned = turned,
                               .most_cost = turned ? 1 : MOST_SHARE * race_best_cost(state),
+                              .best_cost = race_best_cost(state),
                               .least_cost =
                                   turned ? LEAST_USED : race_original_cost(state) / BEST_FACTOR,
                               .error_limit = turned ? forecast->reference : race_error_limit(state),
@@ -251,7 +252,9 @@ static int known_of(const job_state *state, const struct forecast *forecast, str
 struct chosen {
     int *list; /* indices into the space, room for as many as any way has */
     int n;
-    int found;      /* how many there were to choose from: n may be 0 for lack of time */
+    int found;      /* how many are cheap enough */
+    bool better;    /* some are, with the time there is, not worse than those before: n may still
+                       be 0 for lack of time */
     double seconds; /* of the rung */
 };
 
@@ -284,7 +287,14 @@ static int choose_first(const job_state *state, const struct space *space,
     const int enrolment = (int)state->enrolments + 1;
     const struct rung_first *way = rungs_first(enrolment, 0);
     const int n = enrol_choose(forecast, space, &e, way->students, ret->list, err);
-    ret->found = n;
+    bool timely = false;
+    for (int i = 0; i < space->n_students; i++) {
+        const struct space_student *s = &space->students[i];
+        const bool cheap = s->cost <= e.most_cost && s->cost > e.least_cost;
+        ret->found += cheap;
+        timely |= cheap && enrol_timely(&e, (double)s->macs, forecast->n_train);
+    }
+    ret->better = n > 0 || !timely;
     for (int i = 1; n > 0 && way; way = rungs_first(enrolment, i++)) {
         double epoch_s = waiting_epoch_s(state, mac_per_s);
         ret->n = n < way->students ? n : way->students;
@@ -303,6 +313,10 @@ static int choose_first(const job_state *state, const struct space *space,
 static int say_nobody(job_state *state, const struct chosen *chosen, double seconds,
                       struct err *err)
 {
+    if (chosen->found > 0 && !chosen->better)
+        return state_decide(state, err,
+                            "redesign: no further student promises more than those "
+                            "who have learned");
     if (chosen->found > 0)
         return state_decide(state, err, "redesign: %.0f s of training are not enough%s",
                             fmax(seconds, 0), state->n_students > 0 ? " for further students" : "");
